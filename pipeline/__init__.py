@@ -1,0 +1,1 @@
+"""Captures leads from forms and webhooks and writes each to the CRM once."""

@@ -1,0 +1,83 @@
+"""The program `leads`: our commands, and for every other word the Faust CLI of the app.
+
+Each module of `pipeline.commands` holds a click command of the module's name. It is imported only when it is called,
+because most do not need the app, and importing that takes a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+import click
+
+import pipeline.commands
+from pipeline.embedded import BrokerError
+from pipeline.settings import BadSetting
+from pipeline.slots import SlotError, SlotTaken
+
+__all__ = ["Commands", "leads", "main"]
+
+APP = "pipeline.app"
+
+
+class Commands(click.Group):
+    """The commands in `pipeline.commands`, by the names of their modules (`_` is written `-`)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of the commands."""
+        names = [module.name for module in pkgutil.iter_modules(pipeline.commands.__path__)]
+        return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now, or None when it is none of ours."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"pipeline.commands.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=Commands,
+    epilog="Every other command is Faust's, for this app: worker, agents, tables, model, models, reset, send, "
+    "clean-versions, completion, livecheck. `leads worker -l info` is `faust -A pipeline.app worker -l info`.",
+)
+def leads() -> None:
+    """Captures leads and writes each to the CRM once."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run `leads` with these arguments (default: those of the process) and exit.
+
+    Settings that cannot be used end it with a sentence on stderr and status 78, like the `EX_CONFIG` of sysexits.h.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _run(args)
+    except (BadSetting, SlotError, BrokerError) as error:
+        click.echo(f"leads: {error}", err=True)
+        sys.exit(1 if isinstance(error, SlotTaken | BrokerError) else os.EX_CONFIG)
+
+
+def _run(args: list[str]) -> None:
+    if not args or args[0] == "--help" or args[0] in leads.list_commands(click.Context(leads)):
+        leads(args=args, prog_name="leads")
+    else:
+        _run_faust(args)
+
+
+def _run_faust(args: list[str]) -> None:
+    # Faust looks for the app in sys.argv itself before click parses anything, so that is where it must stand.
+    sys.argv[1:] = ["-A", APP, *args]
+    from faust.cli.faust import cli
+
+    cli(prog_name="leads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The one Faust app. `faust -A pipeline.app worker` starts a worker of it."""
+
+from __future__ import annotations
+
+import sys
+from aiokafka.errors import KafkaError
+
+from pipeline import topics
+from pipeline.batches import Batch, BatchApp, Refused
+from pipeline.dead_letters import BUG, dead_letter, traceback_text
+from pipeline.settings import BadSetting, Settings
+from pipeline.slots import SlotError, take_slot
+
+__all__ = ["app", "settings"]
+
+#: Faust's and aiokafka's heartbeats in one session.
+HEARTBEATS_PER_SESSION = 5
+#: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
+PRODUCE_TIMEOUT_S = 5.0
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_env()
+    except BadSetting as error:
+        print(error, file=sys.stderr)
+        sys.exit(78)
+
+
+settings = _settings()
+
+
+async def _on_bug(batch: Batch, error: Exception) -> None:
+    """Dead-letter the only record of `batch`, which makes our code raise."""
+    letter = dead_letter(batch.records[0], group=settings.app_id, reason=BUG, detail=traceback_text(error))
+    await app.appender.append(batch, topics.DEAD_LETTER, [letter])
+
+
+async def _before_start() -> None:
+    """Take a slot, and see that the topics are there."""
+    try:
+        slot = take_slot(settings)
+    except SlotError as error:
+        raise Refused(str(error)) from None
+    if app.conf.web_port == settings.web_port:
+        app.conf.web_port = slot.web_port
+    app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
+    app.conf.datadir = slot.state_dir
+    try:
+        await topics.ensure(settings)
+    except KafkaError as error:
+        raise KafkaError(f"The broker at {settings.broker_url} cannot be used: {error}") from None
+
+
+app = BatchApp(
+    settings.app_id,
+    autodiscover=[*(f"agents.{name}" for name in settings.agents), "pipeline.web.routes"],
+    origin="pipeline",
+    broker=";".join(f"kafka://{host}" for host in settings.bootstrap),
+    store="rocksdb://",
+    version=1,
+    grace_s=min(2.0, settings.session_timeout_s / 4),
+    on_bug=_on_bug,
+    before_start=_before_start,
+    topic_partitions=settings.partitions,
+    broker_session_timeout=settings.session_timeout_s,
+    broker_heartbeat_interval=settings.session_timeout_s / HEARTBEATS_PER_SESSION,
+    producer_request_timeout=PRODUCE_TIMEOUT_S,
+    web_port=settings.web_port,
+    web_bind=settings.web_bind,
+    web_host=settings.web_bind,
+    web_router_enabled=False,
+    web_tables_enabled=False,
+    web_stats_enabled=False,
+)

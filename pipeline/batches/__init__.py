@@ -1,0 +1,20 @@
+"""Faust, a batch at a time: what replaces stock Faust between the fetch and the checkpoint.
+
+Knows Faust and Kafka, and nothing of leads. Where to look:
+
+    app         the Faust app, `batch_agent`, the life of a worker
+    batch       what an agent gets
+    consumer    fetch, contiguous delivery, commit
+    checkpoints which offset is safe
+    lanes       partitions beside each other; one bad record stops no other
+    producer    appended means acknowledged
+    table       RocksDB that never runs ahead of its changelog
+    recovery    tables after a rebalance
+"""
+
+from pipeline.batches.app import BatchApp
+from pipeline.batches.batch import Batch, BatchSchema, Epoch, Fatal, LetGo, Refused
+from pipeline.batches.producer import Entry, together
+from pipeline.batches.table import BatchTable
+
+__all__ = ["Batch", "BatchApp", "BatchSchema", "BatchTable", "Entry", "Epoch", "Fatal", "LetGo", "Refused", "together"]

@@ -1,0 +1,164 @@
+"""The Faust app whose agents get batches, and the life of a worker: how it starts, drains, refuses and dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import faust
+from faust.app.base import BootStrategy
+from mode import get_logger
+from mode.supervisors import CrashingSupervisor
+
+from pipeline.batches.batch import BatchSchema, Refused
+from pipeline.batches.consumer import BatchTransport
+from pipeline.batches.lanes import Lanes, OnBug, Work
+from pipeline.batches.noise import install_noise_filter
+from pipeline.batches.producer import Appender
+from pipeline.batches.recovery import BatchTables
+from pipeline.batches.watched import TaskEnded, WatchedConductor
+
+__all__ = ["BatchApp"]
+
+logger = get_logger(__name__)
+
+#: EX_CONFIG of sysexits.h: the supervisor does not restart a worker that ends with it.
+STATUS_REFUSED = 78
+#: EX_SOFTWARE: the worker could not stop in order.
+STATUS_HUNG = 70
+#: A stop must be over after 10 s; what is not acknowledged by then is read again.
+STOP_MAX_S = 9.0
+
+
+class _Boot(BootStrategy):
+    def kafka_consumer(self) -> Iterable[Any]:
+        """The consumer alone: nothing here needs Faust's leader election or its replies, and each costs a topic."""
+        return [self.app.consumer] if self._should_enable_kafka_consumer() else []
+
+
+class _Transport(BatchTransport):
+    Conductor = WatchedConductor
+
+
+class BatchApp(faust.App):
+    """A Faust app with lanes, explicit checkpoints and a recovery that does not idle.
+
+    Arguments:
+        grace_s: How long batches in work may go on when a rebalance or a stop begins.
+        on_bug: What to do with a record that makes an agent raise by itself.
+        before_start: Called before anything starts; may change `conf`, and may raise `Refused`.
+    """
+
+    BootStrategy = _Boot
+
+    def __init__(
+        self,
+        *args: Any,
+        grace_s: float,
+        on_bug: OnBug,
+        before_start: Callable[[], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            *args,
+            TableManager=BatchTables,
+            agent_supervisor=CrashingSupervisor,
+            stream_wait_empty=False,
+            consumer_auto_offset_reset="none",
+            producer_acks=-1,
+            producer_max_batch_size=1_000_000,
+            topic_allow_declare=False,
+            table_standby_replicas=0,
+            **options,
+        )
+        self.grace_s = grace_s
+        #: Endpoints to add to the worker's web server (aiohttp's `RouteDef`s).
+        self.routes: list[Any] = []
+        self.lanes: list[Lanes] = []
+        self.appender = Appender(lambda: self.producer._producer)
+        self._on_bug = on_bug
+        self._before_start = before_start
+
+    def _new_transport(self) -> Any:
+        return _Transport(self.conf.broker_consumer, self, loop=self.loop)
+
+    def on_webserver_init(self, web: Any) -> None:
+        """Add our endpoints to the worker's web server."""
+        web.web_app.add_routes(self.routes)
+
+    def batch_topic(self, name: str) -> Any:
+        """The topic `name`, delivered in batches."""
+        return self.topic(name, schema=BatchSchema(key_type=bytes, value_type=bytes), acks=True, internal=False)
+
+    def batch_agent(self, topic: Any, *, name: str) -> Callable[[Work], Work]:
+        """Make the decorated coroutine function an agent: called with one batch of `topic` after the other of each
+        partition, and side by side for different partitions. When it returns, the batch is acknowledged.
+        """
+
+        def register(work: Work) -> Work:
+            lanes = Lanes(work, on_bug=self._on_bug, on_fatal=self.fail)
+            self.lanes.append(lanes)
+
+            async def read(stream: Any) -> None:
+                async for event in stream.noack().events():
+                    lanes.put(event)
+                if not self.should_stop:
+                    raise TaskEnded(f"the stream of {name} ended while the worker runs")
+
+            read.__module__, read.__name__ = work.__module__, name
+            self.agent(topic, name=name)(read)
+            return work
+
+        return register
+
+    async def on_first_start(self) -> None:
+        """Prepare, then start."""
+        install_noise_filter()
+        if self._before_start is not None:
+            try:
+                await self._before_start()
+            except Refused as refusal:
+                self.refuse(refusal)
+        await super().on_first_start()
+
+    async def _stop_consumer(self) -> None:
+        _end_process_after(STOP_MAX_S)
+        if self._consumer is not None and self._consumer.started:
+            await self._consumer.let_go(self.grace_s)
+        await super()._stop_consumer()
+
+    def fail(self, reason: BaseException) -> None:
+        """End the worker because of `reason`, nothing of what is in work acknowledged."""
+        if isinstance(reason, Refused):
+            self.refuse(reason)
+        self._failing = asyncio.ensure_future(self.crash(reason))
+
+    async def crash(self, reason: BaseException) -> None:
+        """End the worker, in order if that is still possible, with a status that is not 0."""
+        _end_process_after(STOP_MAX_S)
+        await super().crash(reason)
+
+    def refuse(self, refusal: Refused) -> NoReturn:
+        """End the worker at once with one sentence. Nothing was acknowledged that is not safe, so nothing is lost."""
+        print(f"Cannot go on: {refusal}", file=sys.stderr, flush=True)
+        logging.shutdown()
+        os._exit(STATUS_REFUSED)
+
+    def _on_autodiscovery_error(self, name: str) -> None:
+        """Fail: an agent that cannot be imported is an agent that does not run. The stock app only warns."""
+        raise  # noqa: PLE0704  # called by Faust while it handles the ImportError
+
+
+def _end_process_after(delay_s: float) -> None:
+    def end() -> None:
+        print("The worker did not stop in time; ending it. What was not acknowledged is read again.", file=sys.stderr)
+        os._exit(STATUS_HUNG)
+
+    timer = threading.Timer(delay_s, end)
+    timer.daemon = True
+    timer.start()

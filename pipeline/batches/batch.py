@@ -1,0 +1,101 @@
+"""What an agent gets: a batch, the epoch that it belongs to, and the schema that lets it through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+from faust.serializers.schemas import Schema
+from faust.types import TP
+
+__all__ = ["Batch", "BatchSchema", "Epoch", "Fatal", "LetGo", "Refused"]
+
+
+class LetGo(Exception):
+    """The partition of this batch is being let go: stop working on it, acknowledge nothing. Never an error."""
+
+
+class Fatal(Exception):
+    """No record's fault, and nothing that a retry would mend: ends the worker, its batch not acknowledged."""
+
+
+class Refused(Exception):
+    """The worker cannot do its work here, and a restart will not change that. Its text says what to do."""
+
+
+class Epoch:
+    """One assignment of partitions to this worker, from its seek to its revocation.
+
+    `leaving` is set when a rebalance or a stop begins: whoever only waits stops waiting, whoever works may finish.
+    `over` is set when nobody may produce, put or acknowledge for this assignment any more.
+    """
+
+    __slots__ = ("leaving", "over")
+
+    def __init__(self) -> None:
+        self.leaving = asyncio.Event()
+        self.over = False
+
+    def check(self) -> None:
+        """Raise `LetGo` when the epoch is over."""
+        if self.over:
+            raise LetGo
+
+    async def pause(self, delay_s: float) -> None:
+        """Wait `delay_s` seconds before another try; raise `LetGo` at once when the partitions are being let go."""
+        if not self.leaving.is_set() and delay_s > 0:
+            waiter = asyncio.ensure_future(self.leaving.wait())
+            try:
+                await asyncio.wait({waiter}, timeout=delay_s)
+            finally:
+                waiter.cancel()
+        if self.leaving.is_set() or self.over:
+            raise LetGo
+
+
+class Batch:
+    """A contiguous run of records of one partition, as the broker delivered them.
+
+    `records` are aiokafka's `ConsumerRecord`s in the order of their offsets, up to but not including `next_offset`.
+    Offsets may be missing in between where the log has none (compaction, transaction markers).
+    """
+
+    __slots__ = ("acked", "epoch", "next_offset", "records", "tp")
+
+    def __init__(self, tp: TP, records: Sequence[ConsumerRecord], next_offset: int, epoch: Epoch) -> None:
+        self.tp = tp
+        self.records = records
+        self.next_offset = next_offset
+        self.epoch = epoch
+        self.acked = False
+
+    def one(self, index: int) -> Batch:
+        """The record at `index` as a batch of its own."""
+        record = self.records[index]
+        return Batch(self.tp, [record], record.offset + 1, self.epoch)
+
+    @property
+    def first_offset(self) -> int:
+        """The offset of the first record."""
+        offset: int = self.records[0].offset
+        return offset
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.tp.topic}/{self.tp.partition} {self.first_offset}..{self.next_offset}>"
+
+
+class BatchSchema(Schema):
+    """Marks a topic that is delivered in batches: the value of its events is a `Batch`, not decoded by Faust."""
+
+    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> Any:
+        """The key of a batch: none."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:
+        """The batch itself."""
+        return message.value

@@ -1,0 +1,373 @@
+"""The consumer: fetches slices of partitions, delivers them as batches, commits what was acknowledged.
+
+Replaces what Faust 0.15.3 does between the fetch and the commit. The rules that it keeps, and what the stock consumer
+does instead, are in the README's "Decisions"; each has a test in tests/integration/test_rules.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
+
+from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.transport.drivers.aiokafka import Consumer as StockConsumer
+from faust.transport.drivers.aiokafka import Transport as StockTransport
+from faust.types import TP, ConsumerMessage
+from mode import Service
+
+from pipeline.batches.batch import Batch, Epoch, Refused
+from pipeline.batches.checkpoints import Checkpoints
+from pipeline.batches.watched import Watched
+
+__all__ = ["BatchConsumer", "BatchTransport", "PositionLost"]
+
+#: Batches of one partition that may be unacknowledged: one in work, one waiting, so that a lane never waits for a fetch.
+LANE_DEPTH_BATCHES = 2
+#: How long a fetch waits for records before it looks again at what it should fetch.
+FETCH_TIMEOUT_S = 1.0
+#: aiokafka has one fetch in flight, and asks for no partition whose records it still holds. So a fetch that leaves out
+#: a partition keeps it waiting until the broker answers (Faust: up to 1.5 s). It waits this long for records to be taken.
+PREFETCH_BACKOFF_S = 0.02
+FETCH_MAX_WAIT_MS = 100
+
+
+class PositionLost(Refused):
+    """The stored offset of a partition lies outside its log: records are gone, or it is another log."""
+
+
+class Slice(NamedTuple):
+    """What one fetch brought of one partition, and where the next one begins.
+
+    Without records it says that the broker has none before `next_offset`, such as a transaction marker at the end.
+    """
+
+    records: list[ConsumerRecord]
+    next_offset: int
+
+
+class Log(NamedTuple):
+    """Where a partition stands: the group's stored offset, if any, and both ends of the log."""
+
+    stored: int | None
+    start: int
+    end: int
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):
+    """aiokafka's consumer in its own thread, so that heartbeats go on whatever the worker does."""
+
+    _wake: asyncio.Event
+
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer."""
+        self._wake = asyncio.Event()
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+        fetcher._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run `fun` in the thread. The stock method has two places only: a fetch and a commit would block a seek."""
+
+        async def call() -> Any:
+            result = fun(*args, **kwargs)
+            return await result if asyncio.iscoroutine(result) else result
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self.thread_loop))
+
+    def wake(self) -> None:
+        """Let a waiting fetch return at once. From any thread."""
+        self.thread_loop.call_soon_threadsafe(self._wake.set)
+
+    async def fetch(self, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        """What has arrived of `wanted` (partition -> next offset to deliver), one slice for each partition.
+
+        Returns nothing after a second without records, or after a `wake`.
+        """
+        result: dict[TP, Slice] = await self.call_thread(self._fetch, wanted)
+        return result
+
+    async def _fetch(self, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        consumer._coordinator.check_errors()
+        # The context tells the coordinator that the worker is alive, also while it only waits for its database.
+        with fetcher._subscriptions.fetch_context():
+            slices = await self._take(consumer, wanted)
+            if not slices:
+                await self._wait_for_records(fetcher)
+                slices = await self._take(consumer, wanted)
+        return slices
+
+    async def _wait_for_records(self, fetcher: Any) -> None:
+        woken = asyncio.ensure_future(self._wake.wait())
+        arrived = fetcher._create_fetch_waiter()
+        try:
+            await asyncio.wait({woken, arrived}, timeout=FETCH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if arrived.done():
+                arrived.result()  # raises what the coordinator found, such as a refused authorization
+        finally:
+            woken.cancel()
+            arrived.cancel()
+            self._wake.clear()
+
+    async def _take(self, consumer: Any, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        if not wanted:  # aiokafka takes "no partitions" as "all partitions"
+            return {}
+        fetched = await consumer._fetcher.fetched_records(wanted.keys(), timeout=0)
+        assignment = consumer._subscription.subscription.assignment
+        slices = {}
+        for tp, expected in wanted.items():
+            state = assignment.state_value(tp) if assignment is not None else None
+            if state is None or not state.has_valid_position:
+                continue
+            records = fetched.get(tp, [])
+            if records or state.position > expected:
+                slices[tp] = Slice(records, state.position)
+        return slices
+
+    async def logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
+        """Where the logs and the group stand, asked of the broker."""
+        result: dict[TP, Log] = await self.call_thread(self._logs, tps)
+        return result
+
+    async def _logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(tp.topic, tp.partition) for tp in tps]
+        stored: Mapping[TopicPartition, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(asked)
+        starts = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {tp: Log(stored[tp].offset if tp in stored else None, starts[tp], ends[tp]) for tp in tps}
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> None:
+        """Set the positions of assigned partitions; raises `IllegalStateError` when one is not assigned any more."""
+        await self.call_thread(self._seek_all, positions)
+
+    def _seek_all(self, positions: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in positions.items():
+            consumer.seek(TopicPartition(tp.topic, tp.partition), offset)
+
+
+class BatchConsumer(Watched, StockConsumer):
+    """Delivers contiguous batches and commits only what was acknowledged."""
+
+    _thread: BatchConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.epoch = Epoch()
+        self.checkpoints = Checkpoints()
+        self._positions: dict[TP, int] = {}
+        self._gaps: dict[TP, int] = {}
+        self._acknowledged = asyncio.Event()
+        self._commit_lock = asyncio.Lock()
+        self._committing: asyncio.Task[bool] | None = None
+
+    def _new_consumer_thread(self) -> BatchConsumerThread:
+        return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    # -- delivery
+
+    async def _drain_messages(self, fetcher: Any) -> None:
+        try:
+            while not (self.should_stop or fetcher.should_stop):
+                await self._deliver_next()
+        except (ConsumerStoppedError, asyncio.CancelledError):
+            if not (self.app.should_stop or fetcher.should_stop):
+                raise
+
+    async def _deliver_next(self) -> None:
+        if not self.flow_active:
+            await self.wait_first(self.can_resume_flow.wait(), timeout=FETCH_TIMEOUT_S)
+            return
+        epoch = self.epoch
+        try:
+            slices = await self._thread.fetch(self._wanted())
+        except OffsetOutOfRangeError as error:
+            raise await self._position_lost(error) from None
+        for tp, fetched in slices.items():
+            # What is not delivered here is not contiguous with what comes next, and is sought back to.
+            if self.flow_active and self.epoch is epoch and tp in self._positions:
+                await self._deliver(tp, fetched)
+
+    def _wanted(self) -> dict[TP, int]:
+        return {
+            tp: self._positions[tp]
+            for tp in self._get_active_partitions() & self._positions.keys()
+            if self.checkpoints.outstanding(tp) < LANE_DEPTH_BATCHES
+        }
+
+    async def _deliver(self, tp: TP, fetched: Slice) -> None:
+        epoch = self.epoch
+        if not await self._is_contiguous(tp, fetched) or self.epoch is not epoch:
+            return
+        batch = Batch(tp, fetched.records, fetched.next_offset, epoch)
+        self._positions[tp] = batch.next_offset
+        self.checkpoints.deliver(batch)
+        if batch.records:
+            await self.wait_first(self.callback(self._message(batch)), self.suspend_flow.wait())
+        else:
+            self._acknowledge(batch)
+
+    async def _is_contiguous(self, tp: TP, fetched: Slice) -> bool:
+        expected = self._positions[tp]
+        first = fetched.records[0].offset if fetched.records else fetched.next_offset
+        if first == expected and fetched.records:
+            return True
+        if first > expected and self._gaps.pop(tp, None) == first:
+            self.log.info("%s/%s has no records from %s to %s", tp.topic, tp.partition, expected, first - 1)
+            return True
+        # Records were fetched and not delivered, or the log has a gap. The broker's second answer tells which.
+        self._gaps[tp] = first
+        await self._thread.seek_all({tp: expected})
+        return False
+
+    def _message(self, batch: Batch) -> ConsumerMessage:
+        tp = batch.tp
+        return ConsumerMessage(
+            tp.topic, tp.partition, batch.next_offset - 1, batch.records[-1].timestamp / 1000.0, 1, [], None, batch,
+            None, tp=tp, generation_id=self.app.consumer_generation_id,
+        )  # fmt: skip
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Not used: `_drain_messages` delivers batches."""
+        raise NotImplementedError("batches are delivered by _drain_messages")
+        yield
+
+    # -- acknowledgement and commit
+
+    def ack(self, message: Any) -> bool:
+        """Take the acknowledgement of a whole batch. Called by Faust when the last reader of the batch has acked it."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return self._acknowledge(message.value)
+
+    def _acknowledge(self, batch: Batch) -> bool:
+        was_full = self.checkpoints.outstanding(batch.tp) >= LANE_DEPTH_BATCHES
+        moved = self.checkpoints.ack(batch)
+        if moved:
+            self._acknowledged.set()
+        if moved and was_full:
+            self._thread.wake()
+        return moved
+
+    @Service.task
+    async def _commit_handler(self) -> None:
+        """Commit whenever something was acknowledged: one commit in flight, the next when it is confirmed. No timer."""
+        while not self.should_stop:
+            await self._acknowledged.wait()
+            self._acknowledged.clear()
+            await self.commit()
+
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+        """Commit the checkpoints that moved. Returns whether the broker confirmed; raises nothing that is retriable."""
+        async with self._commit_lock:
+            acking = self.app.topics.acks_enabled_for
+            offsets = {tp: offset for tp, offset in self.checkpoints.pending().items() if acking(tp.topic)}
+            if not offsets:
+                return False
+            self._committing = asyncio.ensure_future(self._commit(offsets))
+            try:
+                if await self._committing:
+                    self.checkpoints.committed(offsets)
+                    return True
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+            return False  # cancelled by `let_go`
+
+    # -- assignment
+
+    def resume_flow(self) -> None:
+        """Deliver what the positions of the epoch allow, at once."""
+        super().resume_flow()
+        self._thread.wake()
+
+    async def let_go(self, grace_s: float) -> None:
+        """End the epoch: stop delivery, let the lanes finish for `grace_s` seconds, commit what they finished.
+
+        A broker that does not confirm within `grace_s` is not waited for: what it missed is read again.
+        """
+        self.stop_flow()
+        self.epoch.leaving.set()
+        await asyncio.gather(*(lanes.let_go(grace_s) for lanes in self.app.lanes))
+        if grace_s > 0 and self.checkpoints.pending():
+            await asyncio.wait({asyncio.ensure_future(self.commit())}, timeout=grace_s)
+        self.epoch.over = True
+        if self._committing is not None:
+            # It would go on trying under the next generation and could set the group back.
+            self._committing.cancel()
+        self.checkpoints.forget()
+        self._positions.clear()
+        self._gaps.clear()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let go of everything: a rebalance takes all partitions before it gives some back."""
+        await self.let_go(self.app.grace_s)
+        await super().on_partitions_revoked(revoked)
+
+    async def begin(self, positions: Mapping[TP, int]) -> None:
+        """Begin a new epoch, in which `positions` are delivered from their offsets once the flow is resumed.
+
+        Raises:
+            IllegalStateError: a partition is not assigned any more.
+        """
+        await self.let_go(0)
+        await self._thread.seek_all(positions)
+        self.epoch = Epoch()
+        for tp, offset in positions.items():
+            self.checkpoints.start(tp, offset)
+        self._positions.update(positions)
+
+    async def perform_seek(self) -> None:
+        """Begin an epoch with every source partition at its stored offset, else at the start of its log.
+
+        Raises:
+            PositionLost: a stored offset lies outside the log.
+            IllegalStateError: the assignment has changed meanwhile.
+        """
+        await self.let_go(0)
+        tps = frozenset(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
+        logs = await self._thread.logs(tps)
+        await self.begin({tp: self._position(tp, log) for tp, log in logs.items()})
+
+    def _position(self, tp: TP, log: Log) -> int:
+        if log.stored is None:
+            return log.start
+        if log.start <= log.stored <= log.end:
+            return log.stored
+        raise PositionLost(_lost(self.app.conf.id, tp, log))
+
+    async def _position_lost(self, error: OffsetOutOfRangeError) -> Exception:
+        ((tp, position), *_) = error.args[0].items()
+        log = (await self._thread.logs(frozenset({TP(*tp)})))[TP(*tp)]
+        return PositionLost(_lost(self.app.conf.id, TP(*tp), log._replace(stored=position)))
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: the stock check takes an idle partition for a hanging one."""
+
+
+def _lost(group: str, tp: TP, log: Log) -> str:
+    where = f"{tp.topic}/{tp.partition}"
+    if log.stored is not None and log.stored < log.start:
+        what = f"Records {log.stored} to {log.start - 1} of {where} were deleted before group {group} had processed them."
+        accept = log.start
+    else:
+        what = f"Group {group} stands at {log.stored} of {where}, but that log ends at {log.end}: it is another log."
+        accept = log.start
+    return f"{what} To accept that and go on, stop all workers and run: leads skip {tp.topic} {tp.partition} {accept}"
+
+
+class BatchTransport(StockTransport):
+    """aiokafka, a batch at a time."""
+
+    Consumer = BatchConsumer
+
+

@@ -1,0 +1,176 @@
+"""A table that is read and written a batch at a time: RocksDB below, its changelog topic beside it.
+
+The changelog is the truth. A local database never runs ahead of it: its entries are put only after the broker has
+acknowledged them in the changelog, together with the changelog offset up to which the database is complete.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import faust
+import rocksdict
+from faust.stores.rocksdb import RocksDBOptions
+from faust.stores.rocksdb import Store as StockStore
+from faust.types import TP
+
+from pipeline.batches.batch import Batch, BatchSchema, Fatal
+from pipeline.batches.producer import Entry
+
+__all__ = ["BatchStore", "BatchTable"]
+
+#: RocksDB's own defaults in Faust are 2 GiB of cache and 192 MiB of write buffers for each partition.
+CACHE_SIZE_BYTES = 64 * 1024 * 1024
+WRITE_BUFFER_SIZE_BYTES = 8 * 1024 * 1024
+WRITE_BUFFERS_MAX = 2
+
+#: One cache for the tables of all partitions.
+_cache = rocksdict.Cache(CACHE_SIZE_BYTES)
+
+
+class _Options(RocksDBOptions):
+    def as_options(self) -> Any:
+        blocks = rocksdict.BlockBasedOptions()
+        blocks.set_block_cache(_cache)
+        blocks.set_bloom_filter(10.0, False)
+        blocks.set_cache_index_and_filter_blocks(True)
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(WRITE_BUFFER_SIZE_BYTES)
+        options.set_max_write_buffer_number(WRITE_BUFFERS_MAX)
+        options.set_block_based_table_factory(blocks)
+        options.set_keep_log_file_num(2)
+        options.set_max_open_files(64)
+        return options
+
+
+class BatchStore(StockStore):
+    """RocksDB, one database per partition, each with the changelog offset up to which it is complete."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.rocksdb_options = _Options()
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`, None where there is none."""
+        values: list[bytes | None] = self._db_for_partition(partition).get(list(keys))
+        return values
+
+    def next_offset(self, partition: int) -> int | None:
+        """The changelog offset up to which the database is complete, None for a new database."""
+        value = self._db_for_partition(partition).get(self.offset_key)
+        return None if value is None else int(value)
+
+    def write(self, partition: int, entries: Mapping[bytes, bytes | None], next_offset: int | None) -> None:
+        """Put (or delete, for None) `entries` and, if given, the new `next_offset`, all or nothing.
+
+        Raises:
+            Fatal: RocksDB refuses; its text is in the message.
+        """
+        changes = rocksdict.WriteBatch(raw_mode=True)
+        for key, value in entries.items():
+            if value is None:
+                changes.delete(key)
+            else:
+                changes.put(key, value)
+        if next_offset is not None:
+            changes.put(self.offset_key, b"%d" % next_offset)
+        try:
+            self._db_for_partition(partition).write(changes)
+        except Exception as error:
+            raise Fatal(f"The table {self.table_name} cannot be written: {error}") from error
+
+    def wipe(self, partition: int) -> None:
+        """Remove the database of `partition`: it will be rebuilt from its changelog."""
+        self._close(partition)
+        shutil.rmtree(self.partition_path(partition), ignore_errors=True)
+
+    def persisted_offset(self, tp: TP) -> int | None:
+        """The last changelog offset applied, which is how Faust counts here."""
+        offset = self.next_offset(tp.partition)
+        return None if offset is None else offset - 1
+
+    def set_persisted_offset(self, tp: TP, offset: int) -> None:
+        """Refused: the offset is written together with the entries that it stands for."""
+        raise Fatal("the changelog offset of a table is only set by write()")
+
+    def revoke_partitions(self, table: Any, tps: set[TP]) -> None:
+        """Close the databases of partitions that went to another worker."""
+        for tp in tps:
+            if tp.topic in table.changelog_topic.topics:
+                self._close(tp.partition)
+
+    async def stop(self) -> None:
+        """Close all databases."""
+        for partition in list(self._dbs):
+            self._close(partition)
+
+    def _close(self, partition: int) -> None:
+        db = self._dbs.pop(partition, None)
+        if db is not None:
+            db.close()
+            del db
+            gc.collect()
+
+
+class BatchTable(faust.Table[bytes, bytes]):
+    """A table of raw keys and values whose entries are put by partition and in batches.
+
+    It has no item assignment: a change goes to the changelog first, which takes an acknowledgement from the broker.
+    """
+
+    data: BatchStore
+
+    def __init__(self, app: Any, **kwargs: Any) -> None:
+        schema = BatchSchema(key_type=bytes, value_type=bytes)
+        super().__init__(app, key_type=bytes, value_type=bytes, schema=schema, **kwargs)
+
+    def _new_store(self) -> BatchStore:
+        return BatchStore(
+            self.app.conf.store, self.app, self, table_name=self.name, key_type=bytes, value_type=bytes, loop=self.loop
+        )
+
+    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys` in `partition`, None where there is none."""
+        return self.data.get_many(partition, keys)
+
+    async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> tuple[int, int]:
+        """Append `entries` to the changelog; returns its first and next offset once the broker has acknowledged.
+
+        Raises:
+            LetGo: the partition is being let go.
+            Fatal: the broker refuses for good.
+        """
+        app: Any = self.app
+        records: list[Entry] = [(key, value, ()) for key, value in entries.items()]
+        span: tuple[int, int] = await app.appender.append(batch, self.changelog_topic_name, records)
+        return span
+
+    def put_acknowledged(self, batch: Batch, entries: Mapping[bytes, bytes], span: tuple[int, int]) -> None:
+        """Put entries that stand in the changelog in `span`, as `log_many` returned it.
+
+        The database's offset advances only when nothing else stands there; otherwise a recovery reads that again.
+
+        Raises:
+            LetGo: the partition is being let go.
+            Fatal: RocksDB refuses.
+        """
+        batch.epoch.check()
+        if not entries:
+            return
+        partition, (first, following) = batch.tp.partition, span
+        is_contiguous = self.data.next_offset(partition) == first and following - first == len(entries)
+        self.data.write(partition, entries, following if is_contiguous else None)
+
+    def apply(self, batch: Batch) -> None:
+        """Apply a batch of the changelog itself, during recovery."""
+        if batch.tp.topic != self.changelog_topic_name:
+            raise Fatal(f"a batch of {batch.tp.topic} was about to be applied to the table {self.name}")
+        entries = {record.key: record.value for record in batch.records}
+        self.data.write(batch.tp.partition, entries, batch.next_offset)
+
+    def apply_changelog_batch(self, batch: Any) -> None:
+        """Nothing: the stock recovery's buffers are not used."""

@@ -1,0 +1,163 @@
+"""`leads up`: the whole product in one terminal: the embedded broker, unless there is another, and the workers."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import click
+
+from pipeline.child import Child
+from pipeline.embedded import Broker
+from pipeline.settings import Settings, variable
+from pipeline.slots import SLOT_VARIABLE, Slot, free_slots, require_free_port
+from pipeline.supervisor import Supervisor
+
+__all__ = ["Announcer", "block", "printer", "up", "without_secrets"]
+
+#: How a worker is started; the same as by hand.
+WORKER = [sys.executable, "-m", "faust", "-A", "pipeline.app", "worker", "-l", "info"]
+
+# Workers of a killed `leads up` stop by themselves, in seconds; their slots, and with them their state, are then ours.
+_ORPHANS_S = 8.0
+
+_PROBE_EVERY_S = 0.25
+_PROBE_TIMEOUT_S = 2.0
+_STILL_STARTING_S = 20.0
+
+
+@click.command()
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Worker processes.")
+def up(workers: int) -> None:
+    """Start the broker and the workers; Ctrl-C stops them.
+
+    A broker is started only when LEADS_BROKER_URL is unset. What ends is started again. The exit status is 0 after
+    Ctrl-C or SIGTERM, 78 when the workers cannot run with the settings given.
+    """
+    settings = Settings.from_env()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    slots = free_slots(settings, workers, patience_s=_ORPHANS_S)
+    for slot in slots:
+        require_free_port(settings.web_bind, slot.web_port)
+    say = printer()
+    # Not `settings.embedded`: somebody who gives this very address runs a broker there.
+    broker = None if os.environ.get(variable("broker_url")) else Broker(settings.data_dir / "broker")
+    children = [Child(slot.name, WORKER, {SLOT_VARIABLE: str(slot.number)}, say) for slot in slots]
+    announcer = Announcer(slots, _host(settings), say, block(settings, slots, broker.url if broker else None))
+    announcer.start()
+    try:
+        status = Supervisor(children, broker=broker, say=say).run()
+    finally:
+        announcer.stop()
+    sys.exit(status)
+
+
+def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -> str:
+    """What the user is told once all workers serve: where everything is. Passwords are left out."""
+    base = f"http://{_host(settings)}:{slots[0].web_port}"
+    if embedded_url is None:
+        broker = settings.broker_url
+    else:
+        broker = f"{embedded_url} (embedded: survives killed processes, not power loss)"
+    number = f"{len(slots)} worker{'s' if len(slots) > 1 else ''}"
+    lines = [
+        f"Ready, with {number}. Ctrl-C stops everything.",
+        f"  capture endpoint  {base}/leads",
+        f"  table view        {base}/tables",
+        f"  CRM database      {without_secrets(settings.crm_url)}",
+        f"  broker            {broker}",
+    ]
+    return "\n".join(["", *lines, ""])
+
+
+def without_secrets(url: str) -> str:
+    """The URL without user and password, and without the values of parameters that look like a secret."""
+    # Up to the last "@", because a password that was not quoted may hold one, or a slash.
+    bare = re.sub(r"(?<=://).*@", "", url, count=1, flags=re.DOTALL)
+    return re.sub(r"(?i)([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", r"\1***", bare)
+
+
+def printer() -> Callable[[str], None]:
+    """A function that prints a line, from any thread. When nobody reads any more, it goes on in silence."""
+    lock = threading.Lock()
+
+    def say(line: str) -> None:
+        with lock, suppress(OSError, ValueError):
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+
+    return say
+
+
+class Announcer:
+    """Asks each worker whether it is ready, and says `text` once when all have been.
+
+    Args:
+        slots: those of the workers.
+        host: where they listen.
+        say: takes a line for the user.
+        text: what to say.
+        still_starting_s: say who is missing as often as this.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        host: str,
+        say: Callable[[str], None],
+        text: str,
+        still_starting_s: float = _STILL_STARTING_S,
+    ) -> None:
+        self._waiting = list(slots)
+        self._host = host
+        self._say = say
+        self._text = text
+        self._still_starting_s = still_starting_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Start asking, in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop asking."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        remind_s = time.monotonic() + self._still_starting_s
+        while not self._stopped.is_set():
+            self._waiting = [slot for slot in self._waiting if not _is_ready(self._host, slot.web_port)]
+            if not self._waiting:
+                return self._say(self._text)
+            if time.monotonic() >= remind_s:
+                remind_s += self._still_starting_s
+                self._say(f"still starting: {', '.join(slot.name for slot in self._waiting)}")
+            self._stopped.wait(_PROBE_EVERY_S)
+        return None
+
+
+def _is_ready(host: str, port: int) -> bool:
+    # Not urllib: it would send this through the proxy of the environment.
+    connection = http.client.HTTPConnection(host.strip("[]"), port, timeout=_PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _host(settings: Settings) -> str:
+    """Where a worker can be reached from here, as it is written in a URL."""
+    if settings.web_bind in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{settings.web_bind}]" if ":" in settings.web_bind else settings.web_bind

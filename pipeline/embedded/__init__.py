@@ -1,0 +1,14 @@
+"""A real Apache Kafka with no installation step: one JVM, broker and controller in one, on this machine only.
+
+What a single broker acknowledges is in the operating system's page cache. It survives every killed process, also
+`kill -9` of the broker itself. It does not survive a loss of power.
+"""
+
+from __future__ import annotations
+
+from pipeline.embedded.broker import Broker
+from pipeline.embedded.cluster import Cluster
+from pipeline.embedded.errors import BrokerError
+from pipeline.embedded.process import free_port
+
+__all__ = ["Broker", "BrokerError", "Cluster", "free_port"]

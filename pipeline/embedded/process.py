@@ -1,0 +1,172 @@
+"""A server process that belongs to us: it dies with us, holds the lock of its directory, and is stopped in order."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from pipeline.embedded.errors import BrokerError
+
+__all__ = ["DirectoryLock", "free_port", "kill", "port_is_free", "settles", "spawn", "stop"]
+
+_PR_SET_PDEATHSIG = 1
+
+# The kernel gives ports above 32767 to outgoing connections: one of those could be gone before the server has it.
+_PORTS = range(15000, 32768)
+
+# A killed parent takes its server along, but not in the same instant. So long, in seconds, a lock or a port may stay
+# taken before it counts as somebody else's.
+_ORPHAN_EXIT_MAX_S = 2.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on right now.
+
+    Raises:
+        BrokerError: none was found in a hundred attempts.
+    """
+    for port in random.sample(_PORTS, 100):
+        if port_is_free(port):
+            return port
+    raise BrokerError("Of a hundred ports of 127.0.0.1 none is free; give a port.")
+
+
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this port of 127.0.0.1 now."""
+    with socket.socket() as server:
+        # As the JVM does it: connections of a former server that are still closing are in nobody's way.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", port))
+            server.listen()
+        except OSError:
+            return False
+    return True
+
+
+class DirectoryLock:
+    """The lock of a data directory. The server inherits it, so it is held exactly as long as somebody uses the data."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            BrokerError: another server has it.
+        """
+        file = self.path.open("a+")
+        if not settles(lambda: _try_lock(file)):
+            file.close()
+            owner = self.path.read_text().strip()
+            raise BrokerError(
+                f"Another broker{f' (process {owner})' if owner else ''} uses the data directory {self.path.parent}; "
+                "stop it, or give another directory."
+            )
+        self._file = file
+
+    def fileno(self) -> int:
+        """The descriptor that the server is to inherit."""
+        assert self._file is not None
+        return self._file.fileno()
+
+    def hand_over(self, server_pid: int) -> None:
+        """Leave the lock to the server, which has inherited it, and note its process id for whoever finds it taken."""
+        self.path.write_text(f"{server_pid}\n")
+        self.release()
+
+    def release(self) -> None:
+        """Let go; a server that has inherited the lock keeps it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def settles(check: Callable[[], bool], within_s: float = _ORPHAN_EXIT_MAX_S) -> bool:
+    """Whether `check` becomes true in time."""
+    deadline_s = time.monotonic() + within_s
+    while not check():
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def spawn(args: Sequence[str | Path], *, cwd: Path, output: Path, lock: DirectoryLock) -> subprocess.Popen[bytes]:
+    """Start a server that dies with this process. Its output goes to the file `output`, which starts empty.
+
+    Raises:
+        BrokerError: not called in the main thread, or the program cannot be started.
+    """
+    if sys.platform == "linux" and threading.current_thread() is not threading.main_thread():
+        raise BrokerError(
+            "Start the broker in the main thread: Linux ends it together with the thread that started it."
+        )
+    with output.open("wb") as file:
+        try:
+            return subprocess.Popen(
+                args,
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal goes to a whole process group; this one is ours to stop, after its clients.
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+                pass_fds=[lock.fileno()],
+            )
+        except OSError as error:
+            raise BrokerError(f"Cannot start {args[0]}: {error}.") from error
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """SIGTERM, and SIGKILL after `timeout_s`; returns when the process is gone."""
+    if process.poll() is None:
+        process.terminate()
+        process.send_signal(signal.SIGCONT)  # a stopped process does not see the SIGTERM
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL; returns when the process is gone."""
+    process.kill()
+    process.wait()
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    parent = os.getpid()
+
+    def in_child() -> None:
+        # SIGKILL, because a server that is stopped (SIGSTOP) would not see anything else.
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)
+
+    return in_child
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""The default CRM: one table in one SQLite file, which every worker of a machine may write.
+
+One thread owns the connection, so that the event loop never waits for a disk. A cancelled `write` leaves its
+transaction to that thread, which commits it or rolls it back; the next call queues behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from pipeline.sinks.base import AcceptedLead, RecordsRejected, SinkUnavailable
+
+__all__ = ["SQLiteSink"]
+
+#: Short, because the delivery does the waiting: it backs off, and can be told to let go.
+BUSY_TIMEOUT_MS = 250
+
+# STRICT came with SQLite 3.37; the table is the same without it.
+_STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
+
+_CREATE = f"""
+CREATE TABLE IF NOT EXISTS lead (
+    tenant           TEXT NOT NULL,
+    message_id       TEXT NOT NULL,
+    email            TEXT,
+    phone            TEXT,
+    name             TEXT,
+    company          TEXT,
+    source           TEXT,
+    campaign         TEXT,
+    captured_at      TEXT,             -- UTC, by the clock of the sender
+    fields           TEXT NOT NULL,    -- a JSON object
+    source_partition INTEGER NOT NULL, -- where the lead stands in lead-accepted
+    source_offset    INTEGER NOT NULL,
+    written_at       TEXT NOT NULL,    -- UTC
+    PRIMARY KEY (tenant, message_id)
+) {_STRICT}
+"""
+
+# Only a conflict of the primary key is a lead that is already there. A conflict of any other constraint, which
+# somebody may have added, is an error: otherwise it would drop a lead in silence.
+_INSERT = """
+INSERT INTO lead (tenant, message_id, email, phone, name, company, source, campaign, captured_at, fields,
+                  source_partition, source_offset, written_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant, message_id) DO NOTHING
+"""
+
+#: What passes by itself, or when somebody makes room or repairs a disk. Everything else is a bug, ours or the schema's.
+_UNAVAILABLE = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+)
+_CONTENDED = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
+
+_Result = TypeVar("_Result")
+#: Device and inode of a file, or None where there is none.
+_Identity = tuple[int, int] | None
+
+
+class SQLiteSink:
+    """Writes leads to the table `lead` of the file at `path`, which is created where it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._log = self._path.with_name(self._path.name + "-wal")
+        self._writer: ThreadPoolExecutor | None = None
+        # From here on: only touched by the writer thread.
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[_Identity, _Identity] = (None, None)
+
+    async def open(self) -> None:
+        """See `Sink.open`. `write` does it again by itself when the file was replaced."""
+        await self._in_writer(self._connected)
+
+    async def write(self, leads: Sequence[AcceptedLead]) -> int:
+        """See `Sink.write`. One transaction, on the disk when this returns (`synchronous=FULL`)."""
+        return await self._in_writer(lambda: self._write(leads))
+
+    async def close(self) -> None:
+        """See `Sink.close`."""
+        if self._writer is not None:
+            await self._in_writer(self._disconnect)
+            self._writer.shutdown(wait=False)
+            self._writer = None
+
+    async def _in_writer(self, call: Callable[[], _Result]) -> _Result:
+        if self._writer is None:
+            self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._translated, call)
+
+    def _translated(self, call: Callable[[], _Result]) -> _Result:
+        """Run `call`; what passes by itself becomes SinkUnavailable."""
+        try:
+            return call()
+        except sqlite3.OperationalError as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # SQLITE_BUSY of SQLITE_BUSY_SNAPSHOT
+            if code not in _UNAVAILABLE:
+                raise
+            if code not in _CONTENDED:
+                # After an I/O error trust nothing of this connection, its descriptors included.
+                self._disconnect()
+            raise SinkUnavailable(error.sqlite_errorname) from None
+        except OSError as error:
+            raise SinkUnavailable(errno.errorcode.get(error.errno or 0, "OSError")) from None
+
+    def _write(self, leads: Sequence[AcceptedLead]) -> int:
+        connection = self._connected()
+        before = connection.total_changes
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            self._insert(connection, _rows(leads))
+            connection.execute("COMMIT")
+        except BaseException:
+            # SQLite itself rolls back after some errors.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        if self._has_moved():
+            # Committed to a file that nobody will find again: write it again, to the one that is there.
+            self._disconnect()
+            raise SinkUnavailable("the database file was replaced during a write")
+        return connection.total_changes - before
+
+    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[object, ...]]) -> None:
+        connection.execute("SAVEPOINT batch")
+        try:
+            connection.executemany(_INSERT, rows)
+        except (sqlite3.IntegrityError, sqlite3.DataError):
+            connection.execute("ROLLBACK TO batch")
+            if reasons := _rejected(connection, rows):
+                raise RecordsRejected(reasons) from None
+            raise
+
+    def _connected(self) -> sqlite3.Connection:
+        """The connection, to the file that is at the path now."""
+        if self._connection is not None and self._has_moved():
+            self._disconnect()
+        if self._connection is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if _identity(self._path) is None:
+                # Twice, because only a file that was there before and is the same after is surely the one opened.
+                self._connect().close()
+            before = _identity(self._path)
+            self._connection = self._connect()
+            self._opened = self._identities()
+            if self._opened[0] is None or self._opened[0] != before:
+                self._disconnect()
+                raise SinkUnavailable("the database file was replaced while it was opened")
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_CREATE)
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _has_moved(self) -> bool:
+        return self._identities() != self._opened
+
+    def _identities(self) -> tuple[_Identity, _Identity]:
+        # The log too: what is committed may be nowhere else yet. While a connection is open nobody may replace it.
+        return _identity(self._path), _identity(self._log)
+
+
+def _identity(path: Path) -> _Identity:
+    # By name and never by opening it: closing a second descriptor would drop the locks that SQLite holds on the file.
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _rejected(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> dict[int, str]:
+    """Which rows a constraint refuses, and its SQLite name. The transaction must be rolled back afterwards."""
+    reasons: dict[int, str] = {}
+    for index, row in enumerate(rows):
+        connection.execute("SAVEPOINT record")
+        try:
+            connection.execute(_INSERT, row)
+        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
+            # The name only: the message of a constraint or trigger may quote the record.
+            reasons[index] = error.sqlite_errorname
+            connection.execute("ROLLBACK TO record")
+        connection.execute("RELEASE record")
+    return reasons
+
+
+def _rows(leads: Sequence[AcceptedLead]) -> list[tuple[object, ...]]:
+    written_at = _utc(datetime.now(UTC))
+    return [_row(accepted, written_at) for accepted in leads]
+
+
+def _row(accepted: AcceptedLead, written_at: str) -> tuple[object, ...]:
+    lead = accepted.lead
+    return (
+        lead.tenant,
+        lead.message_id,
+        lead.email,
+        lead.phone,
+        lead.name,
+        lead.company,
+        lead.source,
+        lead.campaign,
+        None if lead.captured_at is None else _utc(lead.captured_at),
+        msgspec.json.encode(lead.fields).decode(),
+        accepted.partition,
+        accepted.offset,
+        written_at,
+    )
+
+
+def _utc(time: datetime) -> str:
+    return time.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -1,0 +1,95 @@
+"""The topics: what they are called, how they are kept, and that they are there before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from pipeline.batches import Refused
+from pipeline.settings import Settings
+
+__all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "ensure", "specs"]
+
+CAPTURED = "lead-captured"
+ACCEPTED = "lead-accepted"
+DEAD_LETTER = "lead-dead-letter"
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """A topic as it should be."""
+
+    name: str
+    retention_s: float
+    compacted: bool = False
+
+
+def changelog(app_id: str, table: str) -> str:
+    """The changelog topic of a table, as Faust names it."""
+    return f"{app_id}-{table}-changelog"
+
+
+def specs(settings: Settings) -> list[TopicSpec]:
+    """The topics that the agents of this app id read and write."""
+    topics = [TopicSpec(name, settings.retention) for name in (CAPTURED, ACCEPTED, DEAD_LETTER)]
+    if "dedupe" in settings.agents:
+        topics.append(TopicSpec(changelog(settings.app_id, "seen"), settings.dedupe_window, compacted=True))
+    return topics
+
+
+async def ensure(settings: Settings) -> None:
+    """Create the topics that are missing, and refuse those with another number of partitions.
+
+    Raises:
+        Refused: a topic has another number of partitions, or the broker does not let us create one.
+        KafkaError: the broker cannot be reached.
+    """
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=10_000)
+    await admin.start()
+    try:
+        wanted = specs(settings)
+        existing = set(await admin.list_topics())
+        await _create(admin, settings, [spec for spec in wanted if spec.name not in existing])
+        for described in await admin.describe_topics([spec.name for spec in wanted]):
+            _check(settings, described["topic"], len(described["partitions"]))
+    finally:
+        await admin.close()
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicSpec]) -> None:
+    if not missing:
+        return
+    new = [NewTopic(s.name, settings.partitions, settings.replication_factor, topic_configs=_configs(settings, s))
+           for s in missing]  # fmt: skip
+    response = await admin.create_topics(new)
+    for name, code, *rest in response.topic_errors:
+        error: type[KafkaError] = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # another worker was faster
+            why = rest[0] or error.__name__
+            raise Refused(
+                f"The broker does not create the topic {name}: {why}. "
+                f"Its replicas are set by LEADS_REPLICATION ({settings.replication_factor} here)."
+            )
+
+
+def _configs(settings: Settings, spec: TopicSpec) -> dict[str, Any]:
+    return {
+        "cleanup.policy": "compact,delete" if spec.compacted else "delete",
+        "retention.ms": str(int(spec.retention_s * 1000)),
+        "min.insync.replicas": str(settings.min_insync_replicas),
+        # The broker's time: one client an hour ahead would have whole batches rejected, and expire leads early.
+        "message.timestamp.type": "LogAppendTime",
+    }
+
+
+def _check(settings: Settings, name: str, partitions: int) -> None:
+    if partitions and partitions != settings.partitions:
+        raise Refused(
+            f"The topic {name} has {partitions} partitions and LEADS_PARTITIONS is {settings.partitions}. With another "
+            f"number, keys would move to other partitions and repeats would not be found. Set LEADS_PARTITIONS to "
+            f"{partitions}."
+        )

@@ -1,0 +1,219 @@
+"""`POST /leads`: validate, publish, and answer 202 when the broker has it on all in-sync replicas, never before."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, InvalidLead, Lead, LeadTooLarge, encode, key, parse
+from pipeline.web.problems import Problem
+
+__all__ = ["Capture", "Position", "Publisher", "Unacknowledged"]
+
+#: Much less than an array of the largest leads: what a worker holds in memory for one request.
+BODY_SIZE_MAX_BYTES = 8 * 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+RETRY_AFTER_S = 5
+
+_ARRAY = re.compile(rb"[ \t\r\n]*\[")
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where the broker has a record."""
+
+    partition: int
+    offset: int
+
+
+class Unacknowledged(Exception):
+    """The broker did not say that it has a record. It may have it. The text says why, without data of the record."""
+
+
+class Publisher(Protocol):
+    """Puts captured leads into their topic."""
+
+    async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
+        """Publish (key, value) pairs, in bounded time; each result is where all in-sync replicas have it, or why not."""
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What a client gets for a lead that is safe."""
+
+    message_id: str
+    tenant: str
+    partition: int
+    offset: int
+    status_url: str
+
+
+class Capture:
+    """The endpoint. What it answers is 202, 400, 408, 413, 415 or 503; errors are problem JSON."""
+
+    def __init__(
+        self, publisher: Publisher, *, retry_after_s: int = RETRY_AFTER_S, body_timeout_s: float = BODY_TIMEOUT_S
+    ) -> None:
+        self._publisher = publisher
+        self._retry_after_s = retry_after_s
+        self._body_timeout_s = body_timeout_s
+
+    def routes(self) -> list[web.RouteDef]:
+        """`POST /leads`."""
+        return [web.post("/leads", self.post)]
+
+    async def post(self, request: web.Request) -> web.Response:
+        """One lead or an array of them.
+
+        An array is answered 202 as soon as one of its leads is safe, with an object per item: a receipt, or a problem
+        with its own `status`. Else it is answered 503 if the broker is a reason for that, and 400 if no item is valid.
+        """
+        try:
+            _check_headers(request)
+            message_id = _idempotency_key(request)
+            body = await self._body(request)
+            if _ARRAY.match(body):
+                return await self._capture_array(body, message_id)
+            return await self._capture_one(body, message_id)
+        except Problem as refusal:
+            return refusal.response()
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            async with asyncio.timeout(self._body_timeout_s):
+                return await _read(request)
+        except TimeoutError:
+            detail = f"The body did not arrive within {self._body_timeout_s:g} s."
+            raise Problem(408, "The body takes too long", detail, kind="body-timeout") from None
+        except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
+            raise Problem(400, "The body cannot be read", "It is cut off or wrongly framed.", kind="bad-body") from None
+
+    async def _capture_one(self, body: bytes, message_id: str | None) -> web.Response:
+        try:
+            lead = parse(body, message_id=message_id)
+        except LeadTooLarge as error:
+            raise _too_large(error.reason) from None
+        except InvalidLead as error:
+            raise _invalid(error) from None
+        [outcome] = await self._publish([lead])
+        if isinstance(outcome, Problem):
+            raise outcome
+        return _accepted(outcome)
+
+    async def _capture_array(self, body: bytes, message_id: str | None) -> web.Response:
+        if message_id is not None:
+            raise _invalid(InvalidLead(None, "an Idempotency-Key names one lead; give each item its own message_id"))
+        items = [_parsed(item) for item in _split(body)]
+        outcomes = iter(await self._publish([item for item in items if isinstance(item, Lead)]))
+        results = [next(outcomes) if isinstance(item, Lead) else item for item in items]
+        shown = [result.body() if isinstance(result, Problem) else result for result in results]
+        failures = [result for result in results if isinstance(result, Problem)]
+        if len(failures) < len(results):
+            return _accepted({"results": shown})
+        if any(failure.status == 503 for failure in failures):
+            raise self._unacknowledged(results=shown)
+        raise Problem(400, "No valid lead", "No item of the array is a valid lead.", kind="invalid-lead", results=shown)
+
+    async def _publish(self, leads: Sequence[Lead]) -> list[Receipt | Problem]:
+        if not leads:
+            return []
+        results = await self._publisher.publish([(key(lead), encode(lead)) for lead in leads])
+        return [self._outcome(lead, result) for lead, result in zip(leads, results, strict=True)]
+
+    def _outcome(self, lead: Lead, result: Position | Unacknowledged) -> Receipt | Problem:
+        if isinstance(result, Position):
+            return _receipt(lead, result)
+        return self._unacknowledged(message_id=lead.message_id, tenant=lead.tenant)
+
+    def _unacknowledged(self, **members: Any) -> Problem:
+        return Problem(
+            503,
+            "Not acknowledged",
+            "The broker did not acknowledge in time; it may have the lead or not. "
+            "Send it again with the same message_id: that is safe, a lead that arrives twice is written once.",
+            kind="not-acknowledged",
+            headers={hdrs.RETRY_AFTER: str(self._retry_after_s)},
+            **members,
+        )
+
+
+def _check_headers(request: web.Request) -> None:
+    media_type = request.content_type
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise _unsupported("Content-Type must be application/json.")
+    if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise _unsupported("The charset must be utf-8.")
+    encodings = request.headers.getall(hdrs.CONTENT_ENCODING, [])
+    if any(encoding.strip().lower() not in ("", "identity") for encoding in encodings):
+        # What a few compressed bytes expand to has no bound that the client states.
+        raise _unsupported("Content-Encoding must be identity: send the body uncompressed.")
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    keys = request.headers.getall("Idempotency-Key", [])
+    if len(keys) > 1:
+        raise _invalid(InvalidLead("message_id", "more than one Idempotency-Key is given"))
+    # The IETF draft puts it in quotes, most clients do not: both mean the same key.
+    quoted = re.fullmatch(r'"(.*)"', keys[0]) if keys else None
+    return quoted[1] if quoted else next(iter(keys), None)
+
+
+async def _read(request: web.Request) -> bytes:
+    """The body, never more than a chunk over its bound. (aiohttp's own bound is only for `request.read()`.)"""
+    if (request.content_length or 0) > BODY_SIZE_MAX_BYTES:
+        raise _too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > BODY_SIZE_MAX_BYTES:
+            raise _too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
+        if len(body) > LEAD_SIZE_MAX_BYTES and not _ARRAY.match(body):
+            raise _too_large(LeadTooLarge().reason)
+    return bytes(body)
+
+
+def _split(body: bytes) -> list[msgspec.Raw]:
+    try:
+        items = _items.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise _invalid(InvalidLead(None, "the array is malformed JSON")) from None
+    if not 1 <= len(items) <= ARRAY_MAX_LEADS:
+        raise _invalid(InvalidLead(None, f"an array holds 1 to {ARRAY_MAX_LEADS} leads"))
+    return items
+
+
+def _parsed(item: msgspec.Raw) -> Lead | Problem:
+    try:
+        return parse(bytes(item))
+    except InvalidLead as error:
+        return _invalid(error)
+
+
+def _receipt(lead: Lead, position: Position) -> Receipt:
+    path = f"/leads/{quote(lead.tenant, safe='')}/{quote(lead.message_id, safe='')}"
+    where = f"partition={position.partition}&offset={position.offset}"
+    return Receipt(lead.message_id, lead.tenant, position.partition, position.offset, f"{path}?{where}")
+
+
+def _accepted(content: Receipt | dict[str, Any]) -> web.Response:
+    return web.Response(body=msgspec.json.encode(content), status=202, content_type="application/json")
+
+
+def _invalid(error: InvalidLead) -> Problem:
+    return Problem(400, "Invalid lead", str(error), kind="invalid-lead", field=error.field, reason=error.reason)
+
+
+def _too_large(detail: str) -> Problem:
+    return Problem(413, "Too large", detail, kind="too-large")
+
+
+def _unsupported(detail: str) -> Problem:
+    return Problem(415, "Unsupported media type", detail, kind="unsupported-media-type")

@@ -1,0 +1,49 @@
+"""Is the worker alive, and is it ready: `GET /healthz`, `GET /readyz`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+__all__ = ["Ops"]
+
+#: Answers None when all is well, else what is not, in words.
+Check = Callable[[], str | None]
+
+
+class Ops:
+    """The endpoints for probes. `checks` are the conditions of readiness, by name."""
+
+    def __init__(self, app: Any, checks: dict[str, Check]) -> None:
+        self._app = app
+        self._checks = {"partitions": self._partitions, "tables": self._tables, **checks}
+
+    def routes(self) -> list[web.RouteDef]:
+        """`GET /healthz` and `GET /readyz`."""
+        return [web.get("/healthz", self.healthz), web.get("/readyz", self.readyz)]
+
+    async def healthz(self, request: web.Request) -> web.Response:
+        """200 as long as the event loop answers."""
+        return web.json_response({"status": "alive"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """200 when every check is well, else 503 with what is not."""
+        problems = {name: check() for name, check in self._checks.items()}
+        ready = not any(problems.values())
+        status = {"status": "ready" if ready else "not ready", "checks": {n: p or "ok" for n, p in problems.items()}}
+        return web.json_response(status, status=200 if ready else 503)
+
+    def _partitions(self) -> str | None:
+        if self._app.rebalancing:
+            return "being assigned"
+        if not self._app.tables.recovery.completed.is_set():
+            return "not assigned yet"
+        return None
+
+    def _tables(self) -> str | None:
+        if self._app.tables.actives_ready:
+            return None
+        remaining = self._app.tables.recovery.remaining
+        return "recovering" if remaining is None else f"recovering, {remaining} changelog records to go"

@@ -1,0 +1,173 @@
+"""One suite for every sink: subclass `SinkContract` and give it a `store` fixture.
+
+A `Store` is what stands behind a sink, seen from outside: it can be read, go away and come back, and refuse a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any, Protocol
+
+import pytest
+
+from pipeline.lead import Lead, decode, encode, parse
+from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable
+
+__all__ = ["SinkContract", "Store", "accepted", "batch"]
+
+SECRET = "jane.secret@example.com"
+
+
+def accepted(number: int, **members: Any) -> AcceptedLead:
+    """A lead of `lead-accepted` at offset `number`, in partition 3."""
+    given = {"message_id": f"m{number}", "tenant": "acme", "email": SECRET, "captured_at": "2026-01-31T12:00:00Z"}
+    return AcceptedLead(parse(given | members), partition=3, offset=number, time_ms=1_700_000_000_000 + number)
+
+
+def batch(*numbers: int) -> list[AcceptedLead]:
+    return [accepted(number) for number in numbers]
+
+
+class Store(Protocol):
+    """What stands behind a sink."""
+
+    def sink(self) -> Sink:
+        """A new sink on this store, not opened."""
+
+    async def rows(self) -> Sequence[tuple[Lead, int, int]]:
+        """What is durable, read without the sink: lead, partition and offset, in the order of offsets."""
+
+    def outage(self) -> AbstractAsyncContextManager[None]:
+        """As long as it lasts, nothing can be written."""
+
+    async def refuse(self, message_id: str) -> None:
+        """Refuse records of this name from now on, with a message that quotes the record."""
+
+
+class SinkContract:
+    """What `pipeline.sinks.base.Sink` promises."""
+
+    @pytest.fixture
+    async def sink(self, store: Store) -> Any:
+        sink = store.sink()
+        await sink.open()
+        yield sink
+        await sink.close()
+
+    async def test_what_is_written_can_be_read_and_is_counted(self, sink: Sink, store: Store) -> None:
+        assert await sink.write(batch(1, 2, 3)) == 3
+        assert [(lead.message_id, partition, offset) for lead, partition, offset in await store.rows()] == [
+            ("m1", 3, 1),
+            ("m2", 3, 2),
+            ("m3", 3, 3),
+        ]
+
+    async def test_every_member_arrives(self, sink: Sink, store: Store) -> None:
+        full = accepted(
+            1,
+            phone="+49 30 123",
+            name="Jané 'Doe' \"; --",
+            company="Ünïcode 🙂",
+            source="form",
+            campaign="spring",
+            captured_at="2026-01-31T14:00:00.123456+02:00",
+            fields={"nested": {"list": [1, 2.5, None, True, "x"]}, "": "no name", "big": 10**30},
+        )
+        bare = AcceptedLead(decode(b'{"message_id":"m2","phone":"1"}'), partition=3, offset=2, time_ms=0)
+        await sink.write([full, bare])
+        assert [lead for lead, _, _ in await store.rows()] == [full.lead, bare.lead]
+
+    async def test_a_lead_that_is_there_stays_as_it_is(self, sink: Sink, store: Store) -> None:
+        await sink.write(batch(1))
+        assert await sink.write([accepted(5, message_id="m1", name="other"), accepted(2)]) == 1
+        assert [(lead.name, offset) for lead, _, offset in await store.rows()] == [(None, 1), (None, 2)]
+
+    async def test_one_name_twice_in_a_batch_is_one_row(self, sink: Sink, store: Store) -> None:
+        assert await sink.write([accepted(1), accepted(2, message_id="m1"), accepted(3)]) == 2
+        assert [offset for _, _, offset in await store.rows()] == [1, 3]
+
+    async def test_message_ids_are_names_within_a_tenant(self, sink: Sink, store: Store) -> None:
+        assert await sink.write([accepted(1), accepted(2, message_id="m1", tenant="other")]) == 2
+        assert [lead.tenant for lead, _, _ in await store.rows()] == ["acme", "other"]
+
+    async def test_an_empty_batch(self, sink: Sink) -> None:
+        assert await sink.write([]) == 0
+
+    async def test_a_batch_of_thousands(self, sink: Sink, store: Store) -> None:
+        assert await sink.write(batch(*range(3000))) == 3000
+        assert len(await store.rows()) == 3000
+
+    async def test_several_partitions_write_at_once(self, sink: Sink, store: Store) -> None:
+        counts = await asyncio.gather(*(sink.write(batch(*range(n, n + 20))) for n in range(0, 100, 10)))
+        assert sum(counts) == len(await store.rows()) == 110
+
+    async def test_two_workers_write_the_same(self, sink: Sink, store: Store) -> None:
+        other = store.sink()
+        await other.open()
+        assert await sink.write(batch(1, 2)) == 2
+        assert await other.write(batch(1, 2, 3)) == 1
+        await other.close()
+        assert await sink.write(batch(3, 4)) == 1
+        assert len(await store.rows()) == 4
+
+    async def test_an_outage_writes_nothing_and_passes(self, sink: Sink, store: Store) -> None:
+        await sink.write(batch(1))
+        async with store.outage():
+            for _ in range(2):
+                with pytest.raises(SinkUnavailable) as failure:
+                    await sink.write(batch(2))
+                assert SECRET not in str(failure.value)
+        assert len(await store.rows()) == 1
+        assert await sink.write(batch(2)) == 1
+
+    async def test_an_outage_while_it_starts(self, store: Store) -> None:
+        sink = store.sink()
+        async with store.outage():
+            with suppress(SinkUnavailable):
+                await sink.open()
+        await sink.open()
+        await sink.open()
+        assert await sink.write(batch(1)) == 1
+        await sink.close()
+
+    async def test_refused_records_are_named_and_nothing_is_written(self, sink: Sink, store: Store) -> None:
+        await store.refuse("m2")
+        await store.refuse("m4")
+        with pytest.raises(RecordsRejected) as rejection:
+            await sink.write(batch(1, 2, 3, 4, 5))
+        assert sorted(rejection.value.reasons) == [1, 3]
+        assert all(rejection.value.reasons.values())
+        assert SECRET not in f"{rejection.value} {rejection.value.reasons}"
+        assert await store.rows() == []
+        assert await sink.write(batch(1, 3, 5)) == 3
+
+    async def test_a_cancelled_write_leaves_the_sink_usable(self, sink: Sink, store: Store) -> None:
+        for step in range(4):
+            write = asyncio.create_task(sink.write(batch(*range(100))))
+            for _ in range(step):
+                await asyncio.sleep(0)
+            write.cancel()
+            await asyncio.gather(write, return_exceptions=True)
+        await sink.write(batch(*range(100)))
+        assert [offset for _, _, offset in await store.rows()] == list(range(100))
+
+    async def test_it_can_be_closed_twice_and_opened_again(self, store: Store) -> None:
+        sink = store.sink()
+        await sink.close()
+        for number in (1, 2):
+            await sink.open()
+            assert await sink.write(batch(number)) == 1
+            await sink.close()
+            await sink.close()
+        assert len(await store.rows()) == 2
+
+    async def test_a_new_sink_finds_what_was_written(self, sink: Sink, store: Store) -> None:
+        await sink.write(batch(1))
+        await sink.close()
+        other = store.sink()
+        await other.open()
+        assert await other.write(batch(1)) == 0
+        await other.close()
+        assert [encode(lead) for lead, _, _ in await store.rows()] == [encode(accepted(1).lead)]
