@@ -102,8 +102,8 @@ class _Content(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     message_id: str
     tenant: str
-    email: str | None
-    phone: str | None
+    email: str | None = None
+    phone: str | None = None
     name: str | None = None
     company: str | None = None
     source: str | None = None
@@ -132,13 +132,16 @@ def parse(body: bytes | Mapping[str, Any], *, message_id: str | None = None) -> 
         LeadTooLarge: it is, or its encoded form would be, larger than `LEAD_SIZE_MAX_BYTES`.
         InvalidLead: it is no lead, or both message ids are given and differ.
     """
-    members = _members(body if isinstance(body, bytes) else _dumped(body))
+    given = body if isinstance(body, bytes) else _dumped(body)
+    members = _members(given)
     if message_id is not None and members.get("message_id", message_id) != message_id:
         raise InvalidLead("message_id", "differs from the one that was given beside the lead (Idempotency-Key)")
     members.setdefault("message_id", str(uuid_utils.uuid7()) if message_id is None else message_id)
     members.setdefault("captured_at", datetime.now(UTC))
-    lead = _checked(_converted(members))
-    _bounded(encode(lead))
+    lead = _converted(members)
+    if _is_suspect(given):
+        _check(lead)
+    _bounded(encode(lead))  # some numbers take more room when they are written again
     return lead
 
 
@@ -154,8 +157,10 @@ def decode(value: bytes | None) -> Lead:
     try:
         lead = _fast.decode(value)
     except (ValueError, RecursionError):
-        return _checked(_converted(_members(value)))
-    return _checked(lead) if _is_suspect(value) else lead
+        lead = _converted(_members(value))
+    if _is_suspect(value):
+        _check(lead)
+    return lead
 
 
 def encode(lead: Lead) -> bytes:
@@ -242,11 +247,10 @@ def _converted(members: dict[str, Any]) -> Lead:
         raise _explained(error) from None
 
 
-def _checked(lead: Lead) -> Lead:
-    for name in _KNOWN:
+def _check(lead: Lead) -> None:
+    for name in Lead.__struct_fields__:
         if flaw := _flaw(getattr(lead, name)):
             raise InvalidLead(name, flaw)
-    return lead
 
 
 def _flaw(value: Any) -> str | None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, NamedTuple
 
-from aiokafka.errors import ConsumerStoppedError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.transport.drivers.aiokafka import Consumer as StockConsumer
@@ -119,7 +119,10 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
     async def _take(self, consumer: Any, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
         if not wanted:  # aiokafka takes "no partitions" as "all partitions"
             return {}
-        fetched = await consumer._fetcher.fetched_records(wanted.keys(), timeout=0)
+        try:
+            fetched = await consumer._fetcher.fetched_records(wanted.keys(), timeout=0)
+        except NoOffsetForPartitionError:
+            return {}  # assigned anew and not sought yet: `wanted` is of the epoch before
         assignment = consumer._subscription.subscription.assignment
         slices = {}
         for tp, expected in wanted.items():
@@ -190,7 +193,8 @@ class BatchConsumer(Watched, StockConsumer):
         try:
             slices = await self._thread.fetch(self._wanted())
         except OffsetOutOfRangeError as error:
-            raise await self._position_lost(error) from None
+            await self._out_of_range(error)
+            return
         for tp, fetched in slices.items():
             # What is not delivered here is not contiguous with what comes next, and is sought back to.
             if self.flow_active and self.epoch is epoch and tp in self._positions:
@@ -345,10 +349,13 @@ class BatchConsumer(Watched, StockConsumer):
             return log.stored
         raise PositionLost(_lost(self.app.conf.id, tp, log))
 
-    async def _position_lost(self, error: OffsetOutOfRangeError) -> Exception:
-        ((tp, position), *_) = error.args[0].items()
-        log = (await self._thread.logs(frozenset({TP(*tp)})))[TP(*tp)]
-        return PositionLost(_lost(self.app.conf.id, TP(*tp), log._replace(stored=position)))
+    async def _out_of_range(self, error: OffsetOutOfRangeError) -> None:
+        """The broker has no such position: records were deleted before we read them, or the epoch has changed."""
+        ((aiokafka_tp, position), *_) = error.args[0].items()
+        tp = TP(*aiokafka_tp)
+        log = (await self._thread.logs(frozenset({tp})))[tp]
+        if self._positions.get(tp) == position and not log.start <= position <= log.end:
+            raise PositionLost(_lost(self.app.conf.id, tp, log._replace(stored=position)))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: the stock check takes an idle partition for a hanging one."""

@@ -20,6 +20,8 @@ __all__ = ["Capture", "Position", "Publisher", "Unacknowledged"]
 
 #: Much less than an array of the largest leads: what a worker holds in memory for one request.
 BODY_SIZE_MAX_BYTES = 8 * 1024 * 1024
+#: The agents run on the same loop: the largest array must not hold it for longer than a few of their batches do.
+PARSED_AT_ONCE_BYTES = 128 * 1024
 BODY_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 5
 
@@ -43,7 +45,7 @@ class Publisher(Protocol):
     """Puts captured leads into their topic."""
 
     async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
-        """Publish (key, value) pairs, in bounded time; each result is where all in-sync replicas have it, or why not."""
+        """Publish (key, value) pairs in bounded time; each result is where all in-sync replicas have it, or why not."""
 
 
 class Receipt(msgspec.Struct, frozen=True):
@@ -111,7 +113,7 @@ class Capture:
     async def _capture_array(self, body: bytes, message_id: str | None) -> web.Response:
         if message_id is not None:
             raise _invalid(InvalidLead(None, "an Idempotency-Key names one lead; give each item its own message_id"))
-        items = [_parsed(item) for item in _split(body)]
+        items = await _parsed_all(_split(body))
         outcomes = iter(await self._publish([item for item in items if isinstance(item, Lead)]))
         results = [next(outcomes) if isinstance(item, Lead) else item for item in items]
         shown = [result.body() if isinstance(result, Problem) else result for result in results]
@@ -190,9 +192,20 @@ def _split(body: bytes) -> list[msgspec.Raw]:
     return items
 
 
-def _parsed(item: msgspec.Raw) -> Lead | Problem:
+async def _parsed_all(items: Sequence[msgspec.Raw]) -> list[Lead | Problem]:
+    parsed, size_bytes = list[Lead | Problem](), 0
+    for item in items:
+        parsed.append(_parsed(bytes(item)))
+        size_bytes += len(bytes(item))
+        if size_bytes > PARSED_AT_ONCE_BYTES:
+            size_bytes = 0
+            await asyncio.sleep(0)
+    return parsed
+
+
+def _parsed(item: bytes) -> Lead | Problem:
     try:
-        return parse(bytes(item))
+        return parse(item)
     except InvalidLead as error:
         return _invalid(error)
 

@@ -1,0 +1,156 @@
+"""The path of a lead: HTTP, Kafka, dedupe, CRM; and what happens to what is no lead."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+from pipeline import topics
+from tests.integration.installation import Installation, Worker, key, lead, leads, partition
+
+pytestmark = pytest.mark.integration
+
+
+def post(worker: Worker, body: Any, **headers: str) -> tuple[int, Any]:
+    """POST JSON to /leads; returns status and answer."""
+    request = urllib.request.Request(
+        f"{worker.url}/leads", json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def get(worker: Worker, path: str) -> tuple[int, Any]:
+    """GET JSON; returns status and answer."""
+    try:
+        with urllib.request.urlopen(f"{worker.url}{path}", timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_lead_posted_twice_becomes_one_row(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    sent = lead("m-1", name="Ada")
+    status, receipt = post(worker, sent)
+    assert status == 202
+    assert receipt["partition"] == partition(key(sent))
+    assert receipt["offset"] == 0
+    assert receipt["status_url"] == f"/leads/default/m-1?partition={receipt['partition']}&offset=0"
+    assert post(worker, sent)[1]["offset"] == 1
+    installation.assert_once([sent])
+    assert installation.query("SELECT name, source_offset FROM lead") == [("Ada", 0)]
+    assert len(installation.records(topics.CAPTURED)) == 2
+    assert len(installation.records(topics.ACCEPTED)) == 1
+    assert installation.dead_letters() == []
+
+
+def test_an_array_is_answered_item_by_item(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    status, answer = post(worker, [lead("a"), {"message_id": "b"}, lead("c")])
+    assert status == 202
+    assert [item.get("message_id", item.get("status")) for item in answer["results"]] == ["a", 400, "c"]
+    installation.assert_once([lead("a"), lead("c")])
+
+
+def test_the_same_id_with_other_content_is_no_duplicate(installation: Installation) -> None:
+    installation.create_topics()
+    first, second = lead("m-1", name="Ada"), lead("m-1", name="Grace")
+    installation.produce([first, {**first, "captured_at": "2026-01-01T00:00:00Z"}, second])
+    installation.worker().wait_ready()
+    installation.assert_once([first])
+    assert installation.query("SELECT name FROM lead") == [("Ada",)]
+    (letter,) = installation.dead_letters()
+    assert letter["reason"] == "id-conflict"
+    assert (letter["group"], letter["topic"], letter["offset"]) == ("leads", topics.CAPTURED, "2")
+
+
+def test_what_is_no_lead_is_dead_lettered_with_its_bytes(installation: Installation) -> None:
+    installation.create_topics()
+    good = leads(20)
+    raw: list[tuple[bytes | None, bytes | None]] = [
+        (b"default/x", b"not json \xff"),
+        (None, b"{}"),
+        (b"default/y", None),
+        (b"default/other", json.dumps(lead("z")).encode()),
+    ]
+    installation.produce_raw(raw)
+    installation.produce(good)
+    installation.worker().wait_ready()
+    installation.assert_once(good)
+    assert {letter["reason"] for letter in installation.dead_letters()} == {"invalid"}
+    kept = installation.records(topics.DEAD_LETTER)
+    assert sorted(map(repr, ((r.key, r.value) for r in kept))) == sorted(map(repr, raw))
+
+
+def test_ids_are_unique_within_their_tenant_only(installation: Installation) -> None:
+    installation.create_topics()
+    sent = [lead("m-1", tenant=name) for name in ("acme", "default", "umbrella")]
+    installation.produce(sent * 2)
+    installation.worker().wait_ready()
+    installation.assert_once(sent)
+
+
+def test_a_repeat_after_the_window_is_forwarded_again(installation: Installation) -> None:
+    worker = installation.worker(LEADS_DEDUPE_WINDOW="1s").wait_ready()
+    sent = lead("m-1")
+    post(worker, sent)
+    installation.assert_once([sent])
+    (first,) = installation.records(topics.CAPTURED)
+    installation.wait(lambda: _repeat(worker, sent, installation) - first.timestamp > 1000)
+    installation.wait(lambda: len(installation.records(topics.ACCEPTED)) == 2)
+    installation.assert_once([sent])
+
+
+def _repeat(worker: Worker, sent: dict[str, Any], installation: Installation) -> int:
+    post(worker, sent)
+    return int(installation.records(topics.CAPTURED)[-1].timestamp)
+
+
+def test_any_worker_answers_for_the_table(installation: Installation) -> None:
+    workers = [installation.worker() for _ in range(2)]
+    for worker in workers:
+        worker.wait_ready()
+    sent = leads(16)
+    for one in sent:
+        assert post(workers[0], one)[0] == 202
+    installation.assert_once(sent)
+    for worker in workers:
+        answers = [get(worker, f"/tables/seen/default/{one['message_id']}") for one in sent]
+        assert {status for status, _ in answers} == {200}
+        assert len({answer["owner"] for _, answer in answers}) == 2
+        assert all(answer["offset"] >= 0 and len(answer["content_hash"]) == 16 for _, answer in answers)
+        assert get(worker, "/tables/seen/default/unknown")[0] == 404
+
+
+def test_the_database_gone_for_a_while_costs_nothing(installation: Installation) -> None:
+    crm = installation.directory / "var" / "crm.sqlite3"
+    crm.mkdir(parents=True)  # nothing can be opened there
+    worker = installation.worker().wait_until_answering()
+    sent = leads(50)
+    for one in sent:
+        assert post(worker, one)[0] == 202
+    installation.wait(lambda: installation.lag(topics.CAPTURED) == 0)
+    assert get(worker, "/healthz")[0] == 200
+    status, answer = get(worker, "/readyz")
+    assert (status, answer["checks"]["partitions"]) == (503, "ok")
+    assert installation.committed(topics.ACCEPTED) == {}
+    crm.rmdir()
+    installation.assert_once(sent)
+    assert worker.text().count("The sink is unavailable") == 1
+    assert worker.text().count("The sink is back") == 1
+
+
+def test_another_number_of_partitions_is_refused(installation: Installation) -> None:
+    installation.create_topics()
+    worker = installation.worker(LEADS_PARTITIONS="4")
+    assert worker.process.wait(timeout=60) == 78
+    assert "has 8 partitions and LEADS_PARTITIONS is 4" in worker.text()
+    assert "Traceback" not in worker.text()
