@@ -13,7 +13,7 @@ import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
@@ -71,14 +71,14 @@ class BackOff:
 
 
 class _Interrupted(Exception):
-    """A signal came while the main thread was in a long call to the broker."""
+    """A signal came while the main thread was in a long call."""
 
 
 class Supervisor:
     """Runs the broker, if any, and the workers.
 
     Args:
-        workers: not yet started.
+        workers: makes the workers, not yet started; called once, when the broker serves.
         broker: not yet started; None: it is somebody else's.
         say: takes a line for the user.
         grace_s: how long workers may take to stop before they are killed.
@@ -86,20 +86,20 @@ class Supervisor:
 
     def __init__(
         self,
-        workers: Sequence[Child],
+        workers: Callable[[], Iterable[Child]],
         *,
         broker: BrokerLike | None = None,
         say: Callable[[str], None],
         grace_s: float = GRACE_S,
     ) -> None:
-        self._workers = list(workers)
+        self._make_workers = workers
         self._broker = broker
         self._say = say
         self._grace_s = grace_s
         self._events: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
         self._running: set[Child] = set()
         self._due_s: dict[Child, float] = {}
-        self._back_off = {worker: BackOff() for worker in self._workers}
+        self._back_off: dict[Child, BackOff] = {}
         self._broker_back_off = BackOff()
         self._broker_started_s = 0.0
         self._broker_due_s: float | None = None
@@ -114,6 +114,7 @@ class Supervisor:
 
         Raises:
             BrokerError: the broker does not start at all.
+        Exception: whatever the making of the workers raises.
         """
         with self._signals():
             try:
@@ -134,7 +135,10 @@ class Supervisor:
 
     def _start(self) -> None:
         self._start_broker()
-        for worker in self._workers if not self._stops else []:
+        with self._interruptible(at=1):
+            workers = list(self._make_workers())
+        for worker in workers if not self._stops else []:
+            self._back_off[worker] = BackOff()
             self._start_worker(worker)
 
     def _step(self) -> None:
@@ -242,7 +246,7 @@ class Supervisor:
 
     @contextmanager
     def _interruptible(self, at: int) -> Iterator[None]:
-        """Here the `at`-th request to stop that comes as a signal raises, because the broker's calls take seconds."""
+        """Here the `at`-th request to stop that comes as a signal raises, because what is called takes seconds."""
         self._interrupt_at = at
         try:
             if self._stops >= at:

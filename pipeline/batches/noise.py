@@ -21,7 +21,7 @@ class NoiseFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether `record` may pass."""
-        if record.levelno < logging.INFO:
+        if record.levelno < logging.WARNING:
             return True
         kind = (record.name, str(record.msg))
         now = time.monotonic()

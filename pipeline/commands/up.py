@@ -25,8 +25,9 @@ __all__ = ["Announcer", "block", "printer", "up", "without_secrets"]
 #: How a worker is started; the same as by hand.
 WORKER = [sys.executable, "-m", "faust", "-A", "pipeline.app", "worker", "-l", "info"]
 
-# Workers of a killed `leads up` stop by themselves, in seconds; their slots, and with them their state, are then ours.
-_ORPHANS_S = 8.0
+# So long, in seconds, the workers of a killed `leads up` may take to stop. Their slots are waited for, because with
+# them come their state and the usual ports; and only after the start of the broker, so that the two waits overlap.
+_ORPHANS_S = 15.0
 
 _PROBE_EVERY_S = 0.25
 _PROBE_TIMEOUT_S = 2.0
@@ -43,20 +44,29 @@ def up(workers: int) -> None:
     """
     settings = Settings.from_env()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    slots = free_slots(settings, workers, patience_s=_ORPHANS_S)
-    for slot in slots:
-        require_free_port(settings.web_bind, slot.web_port)
     say = printer()
     # Not `settings.embedded`: somebody who gives this very address runs a broker there.
     broker = None if os.environ.get(variable("broker_url")) else Broker(settings.data_dir / "broker")
-    children = [Child(slot.name, WORKER, {SLOT_VARIABLE: str(slot.number)}, say) for slot in slots]
-    announcer = Announcer(slots, _host(settings), say, block(settings, slots, broker.url if broker else None))
-    announcer.start()
+    stopped = threading.Event()
+
+    def make_workers() -> list[Child]:
+        slots = _slots(settings, workers)
+        text = block(settings, slots, broker.url if broker else None)
+        Announcer(slots, _host(settings), say, text, stopped).start()
+        return [Child(slot.name, WORKER, {SLOT_VARIABLE: str(slot.number)}, say) for slot in slots]
+
     try:
-        status = Supervisor(children, broker=broker, say=say).run()
+        status = Supervisor(make_workers, broker=broker, say=say).run()
     finally:
-        announcer.stop()
+        stopped.set()
     sys.exit(status)
+
+
+def _slots(settings: Settings, workers: int) -> list[Slot]:
+    slots = free_slots(settings, workers, patience_s=_ORPHANS_S)
+    for slot in slots:
+        require_free_port(settings.web_bind, slot.web_port)
+    return slots
 
 
 def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -> str:
@@ -104,6 +114,7 @@ class Announcer:
         host: where they listen.
         say: takes a line for the user.
         text: what to say.
+        stopped: set when it is to be silent.
         still_starting_s: say who is missing as often as this.
     """
 
@@ -113,6 +124,7 @@ class Announcer:
         host: str,
         say: Callable[[str], None],
         text: str,
+        stopped: threading.Event,
         still_starting_s: float = _STILL_STARTING_S,
     ) -> None:
         self._waiting = list(slots)
@@ -120,16 +132,12 @@ class Announcer:
         self._say = say
         self._text = text
         self._still_starting_s = still_starting_s
-        self._stopped = threading.Event()
+        self._stopped = stopped
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
         """Start asking, in a thread of its own."""
         self._thread.start()
-
-    def stop(self) -> None:
-        """Stop asking."""
-        self._stopped.set()
 
     def _run(self) -> None:
         remind_s = time.monotonic() + self._still_starting_s

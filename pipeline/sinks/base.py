@@ -54,7 +54,9 @@ class Sink(Protocol):
     """Where leads are written. One instance per worker; `write` may run for several partitions at once."""
 
     async def open(self) -> None:
-        """Connect and create what is missing. May be called again after it raised.
+        """Connect and create what is missing, so that a mistake shows before the first lead.
+
+        May be called again. `write` does what is still to do of it, whether `open` raised or was not called.
 
         Raises:
             SinkUnavailable: it cannot be reached now.

@@ -132,6 +132,11 @@ class SinkContract:
         assert await sink.write(batch(1)) == 1
         await sink.close()
 
+    async def test_a_write_opens_what_is_not_open(self, store: Store) -> None:
+        sink = store.sink()
+        assert await sink.write(batch(1)) == 1
+        await sink.close()
+
     async def test_refused_records_are_named_and_nothing_is_written(self, sink: Sink, store: Store) -> None:
         await store.refuse("m2")
         await store.refuse("m4")

@@ -49,7 +49,7 @@ class Topic:
 class Server(TestServer):
     """As in production: a client that goes away does not cancel the handler."""
 
-    async def _make_runner(self, **options: Any) -> web.BaseRunner[Any]:
+    async def _make_runner(self, **options: Any) -> web.BaseRunner:
         return await super()._make_runner(**options | {"handler_cancellation": False})
 
 

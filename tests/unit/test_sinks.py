@@ -17,7 +17,7 @@ import pytest
 
 from pipeline.lead import Lead, parse
 from pipeline.settings import Settings
-from pipeline.sinks import AcceptedLead, Sink, SinkUnavailable, sink_for
+from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable, sink_for
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
 from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch
@@ -191,7 +191,7 @@ class TestSQLite(SinkContract):
 
     async def test_a_constraint_of_somebody_else_is_no_duplicate(self, sink: SQLiteSink, store: SQLiteStore) -> None:
         store.execute("CREATE UNIQUE INDEX one_row_per_company ON lead (company)")
-        with pytest.raises(Exception, match="1 records rejected") as rejection:
+        with pytest.raises(RecordsRejected) as rejection:
             await sink.write([accepted(1, company="a"), accepted(2, company="b"), accepted(3, company="a")])
         assert rejection.value.reasons == {2: "SQLITE_CONSTRAINT_UNIQUE"}
 

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.child import LINE_MAX_BYTES, Child
 from pipeline.embedded import BrokerError
+from pipeline.slots import SlotError
 from pipeline.supervisor import EX_CONFIG, BackOff, Supervisor
 
 PATIENT = """
@@ -108,7 +109,7 @@ def test_after_a_minute_of_life_delays_start_anew() -> None:
 
 @pytest.mark.usefixtures("no_delay")
 def test_what_ends_is_started_again_under_its_name(log: Log) -> None:
-    supervisor = Supervisor(children(log, "import sys; print('hello'); sys.exit(3)"), say=log)
+    supervisor = Supervisor(lambda: children(log, "import sys; print('hello'); sys.exit(3)"), say=log)
     log.react = lambda line: supervisor.stop() if log.count("hello") == 3 else None
     assert supervisor.run() == 0
     assert log.count("worker-1 | hello") == 3
@@ -118,7 +119,7 @@ def test_what_ends_is_started_again_under_its_name(log: Log) -> None:
 @pytest.mark.usefixtures("no_delay")
 def test_a_killed_worker_is_started_again(log: Log) -> None:
     (worker,) = workers = children(log, PATIENT)
-    supervisor = Supervisor(workers, say=log)
+    supervisor = Supervisor(lambda: workers, say=log)
     pids: list[int] = []
 
     def react(line: str) -> None:
@@ -135,7 +136,7 @@ def test_a_killed_worker_is_started_again(log: Log) -> None:
 
 def test_workers_stop_before_the_broker(log: Log, broker: CountingBroker) -> None:
     workers = children(log, PATIENT, PATIENT)
-    supervisor = Supervisor(workers, broker=broker, say=log)
+    supervisor = Supervisor(lambda: workers, broker=broker, say=log)
     log.react = lambda line: supervisor.stop() if line.endswith("| up") and log.count("| up") == 2 else None
     assert supervisor.run() == 0
     assert log.lines[:2] == ["broker starts", "broker serves"]
@@ -146,7 +147,7 @@ def test_workers_stop_before_the_broker(log: Log, broker: CountingBroker) -> Non
 
 def test_a_worker_that_does_not_stop_is_killed_after_the_grace(log: Log) -> None:
     (worker,) = workers = children(log, STUBBORN)
-    supervisor = Supervisor(workers, say=log, grace_s=0.2)
+    supervisor = Supervisor(lambda: workers, say=log, grace_s=0.2)
     log.react = lambda line: supervisor.stop() if line.endswith("up") else None
     assert supervisor.run() == 0
     assert "worker-1 has not stopped, so it is killed" in log.lines
@@ -155,7 +156,7 @@ def test_a_worker_that_does_not_stop_is_killed_after_the_grace(log: Log) -> None
 
 def test_a_second_stop_kills_at_once(log: Log, broker: CountingBroker) -> None:
     (worker,) = workers = children(log, STUBBORN)
-    supervisor = Supervisor(workers, broker=broker, say=log, grace_s=3600.0)
+    supervisor = Supervisor(lambda: workers, broker=broker, say=log, grace_s=3600.0)
     log.react = lambda line: supervisor.stop() if line in ("worker-1 | up", "worker-1 | no") else None
     assert supervisor.run() == 0
     assert not exists(worker.pid)
@@ -164,7 +165,7 @@ def test_a_second_stop_kills_at_once(log: Log, broker: CountingBroker) -> None:
 
 def test_a_paused_worker_stops_too(log: Log) -> None:
     (worker,) = workers = children(log, PATIENT)
-    supervisor = Supervisor(workers, say=log, grace_s=3600.0)
+    supervisor = Supervisor(lambda: workers, say=log, grace_s=3600.0)
 
     def react(line: str) -> None:
         if line.endswith("up"):
@@ -180,7 +181,7 @@ def test_a_paused_worker_stops_too(log: Log) -> None:
 def test_wrong_settings_stop_everything_and_are_shown(log: Log, broker: CountingBroker) -> None:
     wrong = f"import sys; sys.exit(print('8 partitions, not 12.') or {EX_CONFIG})"
     workers = children(log, wrong, PATIENT)
-    assert Supervisor(workers, broker=broker, say=log).run() == EX_CONFIG
+    assert Supervisor(lambda: workers, broker=broker, say=log).run() == EX_CONFIG
     assert "worker-1 cannot run with its settings, so all is stopped: 8 partitions, not 12." in log.lines
     assert log.lines[-1] == "broker stopped in order"
     assert not exists(workers[1].pid)
@@ -188,7 +189,7 @@ def test_wrong_settings_stop_everything_and_are_shown(log: Log, broker: Counting
 
 @pytest.mark.usefixtures("no_delay")
 def test_a_broker_that_dies_is_started_again(log: Log, broker: CountingBroker) -> None:
-    supervisor = Supervisor(children(log, PATIENT), broker=broker, say=log)
+    supervisor = Supervisor(lambda: children(log, PATIENT), broker=broker, say=log)
 
     def react(line: str) -> None:
         if line.endswith("| up"):
@@ -208,7 +209,7 @@ def test_a_broker_that_never_starts_is_an_error_and_no_worker_starts(log: Log, b
     broker.errors = [BrokerError("no Java")]
     (worker,) = workers = children(log, PATIENT)
     with pytest.raises(BrokerError, match="no Java"):
-        Supervisor(workers, broker=broker, say=log).run()
+        Supervisor(lambda: workers, broker=broker, say=log).run()
     assert worker.pid is None
 
 
@@ -216,28 +217,46 @@ def test_a_broker_that_never_starts_is_an_error_and_no_worker_starts(log: Log, b
 def test_a_signal_during_the_start_of_the_broker_ends_it(log: Log, broker: CountingBroker, number: int) -> None:
     broker.during_start = lambda: signal.raise_signal(number)
     (worker,) = workers = children(log, PATIENT)
-    assert Supervisor(workers, broker=broker, say=log).run() == 0
+    assert Supervisor(lambda: workers, broker=broker, say=log).run() == 0
     assert log.lines == ["broker starts", "stopping", "broker stopped in order"]
     assert worker.pid is None
 
 
+def test_a_signal_while_workers_are_made_ends_it(log: Log) -> None:
+    def workers() -> list[Child]:
+        signal.raise_signal(signal.SIGTERM)
+        return children(log, PATIENT)
+
+    assert Supervisor(workers, say=log).run() == 0
+    assert log.lines == ["stopping"]
+
+
+def test_an_error_while_workers_are_made_stops_the_broker(log: Log, broker: CountingBroker) -> None:
+    def workers() -> list[Child]:
+        raise SlotError("Port 6066 is taken.")
+
+    with pytest.raises(SlotError):
+        Supervisor(workers, broker=broker, say=log).run()
+    assert log.lines[-1] == "broker stopped in order"
+
+
 def test_a_second_signal_during_the_stop_of_the_broker_ends_it_at_once(log: Log, broker: CountingBroker) -> None:
     broker.during_start = broker.during_stop = lambda: signal.raise_signal(signal.SIGINT)
-    assert Supervisor([], broker=broker, say=log).run() == 0
+    assert Supervisor(list, broker=broker, say=log).run() == 0
     assert log.lines[-1] == "broker stopped at once"
 
 
 def test_signal_handlers_are_given_back(log: Log, broker: CountingBroker) -> None:
     former = signal.getsignal(signal.SIGINT)
     broker.during_start = lambda: signal.raise_signal(signal.SIGINT)
-    Supervisor([], broker=broker, say=log).run()
+    Supervisor(list, broker=broker, say=log).run()
     assert signal.getsignal(signal.SIGINT) is former
 
 
 @pytest.mark.usefixtures("no_delay")
 def test_long_lines_come_in_pieces_and_broken_text_comes_through(log: Log) -> None:
     script = f"import sys; sys.stdout.buffer.write(b'x' * {LINE_MAX_BYTES + 5} + b'\\n\\xff\\nno newline')"
-    supervisor = Supervisor(children(log, script), say=log)
+    supervisor = Supervisor(lambda: children(log, script), say=log)
     log.react = lambda line: supervisor.stop() if line.endswith("no newline") else None
     supervisor.run()
     pieces = [line.removeprefix("worker-1 | ") for line in log.lines[:4]]
@@ -253,8 +272,9 @@ def test_workers_do_not_outlive_a_killed_supervisor(tmp_path: Path) -> None:
     script = f"""
 import sys
 from pipeline.child import Child
+from pipeline.slots import SlotError
 from pipeline.supervisor import Supervisor
-Supervisor([Child("worker-1", [sys.executable, "-c", {worker!r}], {{}}, print)], say=print).run()
+Supervisor(lambda: [Child("worker-1", [sys.executable, "-c", {worker!r}], {{}}, print)], say=print).run()
 """
     supervisor = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     with supervisor, fifo.open() as alive:

@@ -103,7 +103,7 @@ def test_no_secret_is_shown(url: str, shown: str) -> None:
 @pytest.mark.parametrize("statuses", [[200], [503, 404, 200]])
 def test_the_block_is_printed_once_all_workers_are_ready(web: HTTPServer, statuses: list[int]) -> None:
     said = threading.Event()
-    Announcer([slot(1, web.server_port)], "127.0.0.1", lambda text: said.set(), "ready").start()
+    Announcer([slot(1, web.server_port)], "127.0.0.1", lambda text: said.set(), "ready", threading.Event()).start()
     said.wait()
     assert statuses == [200]
 
@@ -119,7 +119,7 @@ def test_who_is_missing_is_said_until_it_is_there(web: HTTPServer, statuses: lis
         if line == "ready":
             ready.set()
 
-    Announcer([slot(7, web.server_port)], "127.0.0.1", say, "ready", still_starting_s=0.0).start()
+    Announcer([slot(7, web.server_port)], "127.0.0.1", say, "ready", threading.Event(), still_starting_s=0.0).start()
     ready.wait()
     assert lines == ["still starting: worker-7", "ready"]
 
@@ -161,7 +161,7 @@ def test_up_refuses_a_port_that_somebody_has(
     monkeypatch.setenv("LEADS_WEB_PORT", str(web.server_port))
     assert run("up") == os.EX_CONFIG
     assert f"leads: A worker cannot listen on port {web.server_port}" in capsys.readouterr().err
-    assert said == []
+    assert said == ["stopping"]
 
 
 def test_help_names_our_commands_and_faust_s(capsys: pytest.CaptureFixture[str]) -> None:
