@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
+
 from aiokafka.errors import KafkaError
+from faust.exceptions import AlreadyConfiguredWarning
 
 from pipeline import topics
 from pipeline.batches import Batch, BatchApp, Refused
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
 from pipeline.settings import BadSetting, Settings
-from pipeline.slots import SlotError, take_slot
+from pipeline.slots import Slot, SlotError, take_slot, wanted_slot
 
 __all__ = ["app", "settings"]
 
@@ -36,16 +40,28 @@ async def _on_bug(batch: Batch, error: Exception) -> None:
     await app.appender.append(batch, topics.DEAD_LETTER, [letter])
 
 
+def _take_place(slot: Slot) -> None:
+    """Settings that follow from the slot, unless they were given on the command line."""
+    with warnings.catch_warnings():
+        # Faust warns because its banner has shown the defaults; nothing that matters has been started with them.
+        warnings.simplefilter("ignore", AlreadyConfiguredWarning)
+        if app.conf.web_port == settings.web_port:
+            app.conf.web_port = slot.web_port
+        app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
+        app.conf.datadir = slot.state_dir
+    if wanted_slot() is not None:
+        # Under `leads up` the log is for whoever runs the product: what changes, not how Faust's services start.
+        for name in ("aiokafka", "faust", "mode"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
 async def _before_start() -> None:
     """Take a slot, and see that the topics are there."""
     try:
         slot = take_slot(settings)
     except SlotError as error:
         raise Refused(str(error)) from None
-    if app.conf.web_port == settings.web_port:
-        app.conf.web_port = slot.web_port
-    app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
-    app.conf.datadir = slot.state_dir
+    _take_place(slot)
     try:
         await topics.ensure(settings)
     except KafkaError as error:

@@ -93,9 +93,7 @@ class Settings:
     sink_url: str = _setting(
         "", str, "URL", "The CRM; when unset, `sqlite:///` and `crm.sqlite3` in the data directory."
     )
-    data_dir: Path = _setting(
-        Path("var"), Path, "path", "Where workers keep state, relative to where they start."
-    )
+    data_dir: Path = _setting(Path("var"), Path, "path", "Where workers keep state, relative to where they start.")
     web_port: int = _setting(6066, _port, "port", "HTTP port of the first worker; the next ones count up.")
     web_bind: str = _setting("127.0.0.1", str, "address", "Address that workers listen on.")
     web_url: str = _setting(

@@ -114,7 +114,7 @@ class Supervisor:
 
         Raises:
             BrokerError: the broker does not start at all.
-        Exception: whatever the making of the workers raises.
+            Exception: whatever the making of the workers raises.
         """
         with self._signals():
             try:

@@ -151,7 +151,7 @@ class BatchApp(faust.App):
 
     def _on_autodiscovery_error(self, name: str) -> None:
         """Fail: an agent that cannot be imported is an agent that does not run. The stock app only warns."""
-        raise  # noqa: PLE0704  # called by Faust while it handles the ImportError
+        raise  # called by Faust while it handles the ImportError
 
 
 def _end_process_after(delay_s: float) -> None:

@@ -24,12 +24,13 @@ from pipeline.batches.watched import Watched
 
 __all__ = ["BatchConsumer", "BatchTransport", "PositionLost"]
 
-#: Batches of one partition that may be unacknowledged: one in work, one waiting, so that a lane never waits for a fetch.
+#: Batches of one partition that may be unacknowledged: one in work and one waiting, so that no lane waits for a fetch.
 LANE_DEPTH_BATCHES = 2
 #: How long a fetch waits for records before it looks again at what it should fetch.
 FETCH_TIMEOUT_S = 1.0
 #: aiokafka has one fetch in flight, and asks for no partition whose records it still holds. So a fetch that leaves out
-#: a partition keeps it waiting until the broker answers (Faust: up to 1.5 s). It waits this long for records to be taken.
+#: a partition keeps it waiting until the broker answers (Faust: up to 1.5 s). Hence a short fetch, which first waits a
+#: little for what is held to be taken.
 PREFETCH_BACKOFF_S = 0.02
 FETCH_MAX_WAIT_MS = 100
 
@@ -364,7 +365,9 @@ class BatchConsumer(Watched, StockConsumer):
 def _lost(group: str, tp: TP, log: Log) -> str:
     where = f"{tp.topic}/{tp.partition}"
     if log.stored is not None and log.stored < log.start:
-        what = f"Records {log.stored} to {log.start - 1} of {where} were deleted before group {group} had processed them."
+        what = (
+            f"Records {log.stored} to {log.start - 1} of {where} were deleted before group {group} had processed them."
+        )
         accept = log.start
     else:
         what = f"Group {group} stands at {log.stored} of {where}, but that log ends at {log.end}: it is another log."
@@ -376,5 +379,3 @@ class BatchTransport(StockTransport):
     """aiokafka, a batch at a time."""
 
     Consumer = BatchConsumer
-
-

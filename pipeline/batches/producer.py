@@ -64,16 +64,18 @@ class Appender:
 
     async def _append(self, topic: str, partition: int, records: Sequence[Entry]) -> tuple[int, int]:
         producer = self._producer()
-        futures = []
-        counts = []
+        futures: list[asyncio.Future[Any]] = []
+        counts: list[int] = []
         for builder in _record_batches(producer, records):
             futures.append(await producer.send_batch(builder, topic, partition=partition))
             counts.append(builder.record_count())
+        # All of them before any error is raised, so that none is still on its way when the next try begins.
         results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
-        return results[0].offset, results[-1].offset + counts[-1]
+        first, last = futures[0].result(), futures[-1].result()
+        return first.offset, last.offset + counts[-1]
 
     def _failed(self, error: KafkaError) -> None:
         if isinstance(error, ProducerClosed) or not (error.retriable or isinstance(error, KafkaTimeoutError)):

@@ -126,15 +126,23 @@ class BatchRecovery(Watched, Recovery):
 
     async def _apply_until(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> None:
         queue = self.tables.changelog_queue
-        while self._count(consumer, ends):
-            try:
-                event = await asyncio.wait_for(queue.get(), timeout=IDLE_S)
-            except asyncio.TimeoutError:
-                continue  # the log may end in offsets without a record, which the consumer steps over by itself
-            batch: Batch = event.value
-            if not batch.epoch.over:
-                self._table(batch.tp).apply(batch)
-                consumer.ack(event.message)
+        arrival = asyncio.ensure_future(queue.get())
+        try:
+            while self._count(consumer, ends):
+                # The log may end in offsets without a record. The consumer steps over them by itself, so look again.
+                # Not `wait_for`: when its time is up just as an event arrives, the event would be lost.
+                await asyncio.wait({arrival}, timeout=IDLE_S)
+                if arrival.done():
+                    self._apply(consumer, arrival.result())
+                    arrival = asyncio.ensure_future(queue.get())
+        finally:
+            arrival.cancel()
+
+    def _apply(self, consumer: BatchConsumer, event: Any) -> None:
+        batch: Batch = event.value
+        if not batch.epoch.over:
+            self._table(batch.tp).apply(batch)
+            consumer.ack(event.message)
 
     def _count(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> int:
         self.remaining = sum(max(0, end - (consumer.checkpoints.reached(tp) or 0)) for tp, end in ends.items())
@@ -150,12 +158,14 @@ class BatchRecovery(Watched, Recovery):
 class BatchTables(TableManager):
     """The table manager, with our recovery."""
 
+    _recovery: BatchRecovery | None
+
     @property
     def recovery(self) -> BatchRecovery:
         """The recovery service."""
         if self._recovery is None:
             self._recovery = BatchRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
-        return cast(BatchRecovery, self._recovery)
+        return self._recovery
 
     async def on_start(self) -> None:
         """Register the changelogs and start the recovery; the stock one sleeps for a second first."""

@@ -35,7 +35,7 @@ class _Options(RocksDBOptions):
     def as_options(self) -> Any:
         blocks = rocksdict.BlockBasedOptions()
         blocks.set_block_cache(_cache)
-        blocks.set_bloom_filter(10.0, False)
+        blocks.set_bloom_filter(10, False)
         blocks.set_cache_index_and_filter_blocks(True)
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)

@@ -1,4 +1,7 @@
-"""`GET /tables/seen/{tenant}/{message_id}`: a table entry, asked of any worker, answered by the partition's owner."""
+"""`GET /tables/seen/{tenant}/{message_id}`: a table entry, asked of any worker, answered by the partition's owner.
+
+`GET /tables` says which tables there are, and who owns their partitions.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +34,14 @@ class SeenView:
         self._partition = DefaultPartitioner()
 
     def routes(self) -> list[web.RouteDef]:
-        """`GET /tables/seen/{tenant}/{message_id}`."""
-        return [web.get("/tables/seen/{tenant}/{message_id}", self.get)]
+        """`GET /tables`, `GET /tables/seen/{tenant}/{message_id}`."""
+        return [web.get("/tables", self.list), web.get("/tables/seen/{tenant}/{message_id}", self.get)]
+
+    async def list(self, request: web.Request) -> web.Response:
+        """200 with every table and the owner of each of its partitions."""
+        owners = {str(p): self._owner(TP(self._table.changelog_topic_name, p)) for p in self._partitions}
+        entry = "/tables/seen/{tenant}/{message_id}"
+        return web.json_response({"tables": [{"name": "seen", "entry": entry, "owners": owners}]})
 
     async def get(self, request: web.Request) -> web.Response:
         """200 with the entry, 404 when the key is not there, 503 while nobody can say."""
@@ -42,10 +51,14 @@ class SeenView:
         changelog = TP(self._table.changelog_topic_name, partition)
         if changelog in self._app.assignor.assigned_actives():
             return self._answer(key, partition)
-        owner = self._app.assignor._tps_url.get(changelog)
+        owner = self._owner(changelog)
         if owner is None or FORWARDED in request.headers:
             return _unknown("No worker owns the partition of this key right now.")
         return await self._ask(f"{owner}/tables/seen/{quote(tenant, safe='')}/{quote(message_id, safe='')}")
+
+    def _owner(self, changelog: TP) -> str | None:
+        owner: str | None = self._app.assignor._tps_url.get(changelog)
+        return owner
 
     def _answer(self, key: bytes, partition: int) -> web.Response:
         if not self._app.tables.actives_ready or self._app.rebalancing:

@@ -1,4 +1,4 @@
-"""A whole installation for one test: a real broker, real worker processes in real directories, killed by real signals."""
+"""An installation for one test: a real broker, real worker processes in real directories, killed by real signals."""
 
 from __future__ import annotations
 
@@ -222,9 +222,9 @@ class Installation:
         """Whether the group stands at the end of both topics."""
         return all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
 
-    def lag(self, topic: str = topics.CAPTURED) -> int:
+    def lag(self, topic: str = topics.CAPTURED, group: str = "leads") -> int:
         """Records of `topic` that the group has not committed."""
-        committed = self.committed(topic)
+        committed = self.committed(topic, group)
         return sum(end - committed.get(number, 0) for number, end in self.ends(topic).items())
 
     def logs(self) -> str:
@@ -301,4 +301,3 @@ async def _commit(bootstrap: list[str], topic: str, group: str, offsets: dict[in
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False) as consumer:
         consumer.assign(_assigned(topic))
         await consumer.commit({TopicPartition(topic, n): OffsetAndMetadata(at, "") for n, at in offsets.items()})
-

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -154,3 +156,16 @@ def test_another_number_of_partitions_is_refused(installation: Installation) -> 
     assert worker.process.wait(timeout=60) == 78
     assert "has 8 partitions and LEADS_PARTITIONS is 4" in worker.text()
     assert "Traceback" not in worker.text()
+
+
+def test_another_app_writes_another_crm_from_its_own_checkpoint(installation: Installation) -> None:
+    installation.worker().wait_ready()
+    sent = leads(30)
+    installation.produce(sent)
+    installation.assert_once(sent)
+    other = installation.directory / "other.sqlite3"
+    settings = {"LEADS_APP_ID": "crm2", "LEADS_AGENTS": "crm_sink", "LEADS_SINK_URL": f"sqlite:///{other}"}
+    installation.worker(**settings).wait_ready()
+    installation.wait(lambda: installation.lag(topics.ACCEPTED, "crm2") == 0)
+    with closing(sqlite3.connect(other)) as connection:
+        assert connection.execute("SELECT count(*) FROM lead").fetchall() == [(30,)]

@@ -1,0 +1,44 @@
+"""What the README says of settings, endpoints and commands is so."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pipeline.settings import Settings, duration_s, variable
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def shown(name: str, default: Any) -> Any:
+    """The default of a setting as its parser takes it."""
+    if name in ("retention", "dedupe_window"):
+        return lambda text: duration_s(text) == default
+    if name == "agents":
+        return lambda text: text.split(",") == list(default)
+    if name == "session_timeout_s":
+        return lambda text: float(text) == default
+    return lambda text: text == (str(default) if default else "")
+
+
+def test_every_setting_stands_there_with_its_default() -> None:
+    table = README.split("<!-- settings -->")[1].split("\n\n")[0]
+    rows = dict(re.findall(r"^\| `(LEADS_\w+)` \| (.*) \|$", table, re.MULTILINE))
+    assert list(rows) == [variable(field.name) for field in fields(Settings)]
+    for field in fields(Settings):
+        unit, default, doc = (cell.strip(" `") for cell in rows[variable(field.name)].split("|"))
+        assert (unit, doc) == (field.metadata["unit"], field.metadata["doc"])
+        assert shown(field.name, field.default)(default), f"{field.name}: {default!r}"
+
+
+def test_every_command_stands_there() -> None:
+    commands = {path.stem for path in (ROOT / "pipeline" / "commands").glob("*.py")} - {"__init__"}
+    assert commands <= set(re.findall(r"`leads (\w+)", README))
+
+
+def test_lines_are_not_too_long_to_read() -> None:
+    prose = [line for line in README.splitlines() if not line.startswith(("|", "{"))]
+    assert max(map(len, prose)) <= 150
