@@ -6,9 +6,11 @@ acknowledged them in the changelog, together with the changelog offset up to whi
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import faust
@@ -26,6 +28,8 @@ __all__ = ["BatchStore", "BatchTable"]
 CACHE_SIZE_BYTES = 64 * 1024 * 1024
 WRITE_BUFFER_SIZE_BYTES = 8 * 1024 * 1024
 WRITE_BUFFERS_MAX = 2
+#: Entries looked at in one go by a sweep: about a millisecond.
+SWEEP_ENTRIES = 2000
 
 #: One cache for the tables of all partitions.
 _cache = rocksdict.Cache(CACHE_SIZE_BYTES)
@@ -82,6 +86,19 @@ class BatchStore(StockStore):
             self._db_for_partition(partition).write(changes)
         except Exception as error:
             raise Fatal(f"The table {self.table_name} cannot be written: {error}") from error
+
+    def sweep(self, partition: int, start: bytes, is_expired: Callable[[bytes], bool]) -> bytes | None:
+        """Remove what is expired of the next entries from `start` on; returns where to go on, None at the end."""
+        db = self._dbs.get(partition)
+        if db is None:
+            return None
+        items = list(islice(db.items(from_key=start), SWEEP_ENTRIES))
+        expired: dict[bytes, bytes | None] = {
+            key: None for key, value in items if key != self.offset_key and is_expired(value)
+        }
+        if expired:
+            self.write(partition, expired, None)
+        return items[-1][0] + b"\0" if len(items) == SWEEP_ENTRIES else None
 
     def wipe(self, partition: int) -> None:
         """Remove the database of `partition`: it will be rebuilt from its changelog."""
@@ -164,6 +181,17 @@ class BatchTable(faust.Table[bytes, bytes]):
         partition, (first, following) = batch.tp.partition, span
         is_contiguous = self.data.next_offset(partition) == first and following - first == len(entries)
         self.data.write(partition, entries, following if is_contiguous else None)
+
+    async def sweep(self, is_expired: Callable[[bytes], bool]) -> None:
+        """Remove entries whose value is expired from the local databases, a few thousand at a time.
+
+        Only from these: the changelog forgets by its own retention, and who reads an entry checks its time.
+        """
+        for partition in list(self.data._dbs):
+            start: bytes | None = b""
+            while start is not None:
+                start = self.data.sweep(partition, start, is_expired)
+                await asyncio.sleep(0)
 
     def apply(self, batch: Batch) -> None:
         """Apply a batch of the changelog itself, during recovery."""

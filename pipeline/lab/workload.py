@@ -1,0 +1,115 @@
+"""The leads of a run: pure, the same for the same seed, and a longer run begins with the leads of a shorter one.
+
+Nothing is kept in memory: a lead is a function of the seed and its number, so that a repeat is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import blake2b
+from struct import Struct
+
+from pipeline.lead import Lead, encode, key
+
+__all__ = ["Workload"]
+
+#: Share of records that repeat an earlier lead, byte by byte, as the retry of a webhook does.
+REPEATS = 0.1
+
+_DRAWS = Struct("<6I")
+_DRAW_MAX = 2**32
+
+_EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+_FIRST = ("Anna", "Ben", "Carla", "David", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Katrin", "Liam")
+_LAST = (
+    "Albrecht",
+    "Brandt",
+    "Castellano",
+    "Dubois",
+    "Eriksson",
+    "Fontaine",
+    "Gruber",
+    "Haverkamp",
+    "Ivanova",
+    "Jansen",
+)
+_COMPANY = ("Northwind Logistics", "Hafen Digital", "Alpenblick Solar", "Meridian Robotics", "Kestrel Analytics")
+_CAMPAIGN = ("spring-2026-webinar", "pricing-page-retarget", "partner-newsletter", "trade-fair-hannover")
+_SOURCE = ("website-form", "webhook", "landing-page", "chat-widget")
+_JOB = ("Head of Operations", "Purchasing Manager", "Managing Director", "Plant Engineer")
+_NOTE = ("Please call back this week.", "Needs an offer for three sites.", "Compares us with two others.")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """`count` records of which about a tenth repeat an earlier lead.
+
+    Attributes:
+        seed: another seed, other leads.
+        count: records, repeats among them.
+    """
+
+    seed: int
+    count: int
+
+    def numbers(self) -> Iterator[int]:
+        """The number of the lead in each record: the next new one, or an earlier one again."""
+        unique = 0
+        for position in range(self.count):
+            chance, choice, *_ = _draws(self.seed, b"position", position)
+            if unique and chance < REPEATS * _DRAW_MAX:
+                yield choice % unique
+            else:
+                yield unique
+                unique += 1
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of each record, as the capture endpoint would append them."""
+        for number in self.numbers():
+            lead = self.lead(number)
+            yield key(lead), encode(lead)
+
+    def keys(self) -> Iterator[bytes]:
+        """The keys of all leads, each once."""
+        return (f"default/{self.message_id(number)}".encode() for number in range(self.unique))
+
+    @property
+    def unique(self) -> int:
+        """How many different leads there are."""
+        return _unique(self.seed, self.count)
+
+    def message_id(self, number: int) -> str:
+        """The message id of the lead with this number: 36 characters, like a UUID."""
+        digest = blake2b(b"id %d" % number, digest_size=16, key=b"%d" % self.seed).hexdigest()
+        return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+
+    def lead(self, number: int) -> Lead:
+        """The lead with this number."""
+        first, last, firm, campaign, detail, phone = _draws(self.seed, b"lead", number)
+        name, family = _FIRST[first % len(_FIRST)], _LAST[last % len(_LAST)]
+        company = _COMPANY[firm % len(_COMPANY)]
+        domain = company.lower().replace(" ", "-")
+        return Lead(
+            message_id=self.message_id(number),
+            email=f"{name}.{family}.{number}@{domain}.example".lower(),
+            phone=f"+49 30 {phone % 10_000_000:07d}",
+            name=f"{name} {family}",
+            company=company,
+            source=_SOURCE[detail % len(_SOURCE)],
+            campaign=_CAMPAIGN[campaign % len(_CAMPAIGN)],
+            captured_at=_EPOCH + timedelta(milliseconds=5 * number),
+            fields={"job": _JOB[last % len(_JOB)], "employees": firm % 5000, "note": _NOTE[first % len(_NOTE)]},
+        )
+
+
+def _draws(seed: int, what: bytes, index: int) -> tuple[int, ...]:
+    """Six numbers below 2**32. A hash, because seeding a generator for each lead would take longer than the lead."""
+    return _DRAWS.unpack(blake2b(b"%b %d" % (what, index), digest_size=_DRAWS.size, key=b"%d" % seed).digest())
+
+
+@lru_cache(maxsize=16)
+def _unique(seed: int, count: int) -> int:
+    return max(Workload(seed, count).numbers(), default=-1) + 1

@@ -1,0 +1,56 @@
+"""The table's databases: batches, offsets and sweeps, on a real RocksDB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faust
+import pytest
+
+from pipeline.batches.table import SWEEP_ENTRIES, BatchStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BatchStore:
+    app = faust.App("table-test", datadir=tmp_path, store="rocksdb://")
+    table = app.Table("numbers", key_type=bytes, value_type=bytes)
+    return BatchStore("rocksdb://", app, table, table_name="numbers", key_type=bytes, value_type=bytes)
+
+
+def test_entries_and_offset_are_written_together(store: BatchStore) -> None:
+    assert store.next_offset(3) is None
+    store.write(3, {b"a": b"1", b"b": b"2"}, 7)
+    assert store.get_many(3, [b"b", b"x", b"a"]) == [b"2", None, b"1"]
+    assert store.next_offset(3) == 7
+    store.write(3, {b"a": None}, None)
+    assert store.get_many(3, [b"a"]) == [None]
+    assert store.next_offset(3) == 7
+    assert store.next_offset(4) is None
+
+
+def test_a_wiped_partition_is_new(store: BatchStore) -> None:
+    store.write(0, {b"a": b"1"}, 7)
+    store.write(1, {b"a": b"1"}, 7)
+    store.wipe(0)
+    assert store.next_offset(0) is None
+    assert store.get_many(0, [b"a"]) == [None]
+    assert store.next_offset(1) == 7
+
+
+def test_a_sweep_removes_what_is_expired_and_nothing_else(store: BatchStore) -> None:
+    count = 2 * SWEEP_ENTRIES + 10
+    store.write(0, {b"%06d" % n: b"old" if n % 2 else b"new" for n in range(count)}, count)
+    start: bytes | None = b""
+    rounds = 0
+    while start is not None:
+        start = store.sweep(0, start, lambda value: value == b"old")
+        rounds += 1
+    assert rounds == 3
+    left = store.get_many(0, [b"%06d" % n for n in range(count)])
+    assert left == [None if n % 2 else b"new" for n in range(count)]
+    assert store.next_offset(0) == count
+
+
+def test_a_sweep_does_not_open_a_database(store: BatchStore) -> None:
+    assert store.sweep(5, b"", lambda value: True) is None
+    assert 5 not in store._dbs
