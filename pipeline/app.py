@@ -70,8 +70,7 @@ async def _before_start() -> None:
 
 app = BatchApp(
     settings.app_id,
-    autodiscover=[*(f"agents.{name}" for name in settings.agents), "pipeline.web.routes"],
-    origin="pipeline",
+    modules=[*(f"agents.{name}" for name in settings.agents), "pipeline.web.routes"],
     broker=";".join(f"kafka://{host}" for host in settings.bootstrap),
     store="rocksdb://",
     version=1,

@@ -4,7 +4,8 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
 
     app         the Faust app, `batch_agent`, the life of a worker
     batch       what an agent gets
-    consumer    fetch, contiguous delivery, commit
+    fetch       aiokafka's consumer, in its thread
+    consumer    contiguous delivery, commit
     checkpoints which offset is safe
     lanes       partitions beside each other; one bad record stops no other
     producer    appended means acknowledged

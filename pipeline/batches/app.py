@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import faust
@@ -51,6 +52,7 @@ class BatchApp(faust.App):
     Arguments:
         grace_s: How long batches in work may go on when a rebalance or a stop begins.
         on_bug: What to do with a record that makes an agent raise by itself.
+        modules: Those with agents and endpoints, imported when a worker starts.
         before_start: Called before anything starts; may change `conf`, and may raise `Refused`.
     """
 
@@ -61,6 +63,7 @@ class BatchApp(faust.App):
         *args: Any,
         grace_s: float,
         on_bug: OnBug,
+        modules: Sequence[str] = (),
         before_start: Callable[[], Any] | None = None,
         **options: Any,
     ) -> None:
@@ -82,7 +85,16 @@ class BatchApp(faust.App):
         self.lanes: list[Lanes] = []
         self.appender = Appender(lambda: self.producer._producer)
         self._on_bug = on_bug
+        self._modules = modules
         self._before_start = before_start
+
+    def worker_init(self) -> None:
+        """Import the modules with the agents; one that cannot be imported ends the worker. Faust's autodiscovery, which
+        is off, scans whole packages, skips what looks like a test, and only warns of what cannot be imported.
+        """
+        for name in self._modules:
+            importlib.import_module(name)
+        super().worker_init()
 
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self, loop=self.loop)
@@ -148,10 +160,6 @@ class BatchApp(faust.App):
         print(f"Cannot go on: {refusal}", file=sys.stderr, flush=True)
         logging.shutdown()
         os._exit(STATUS_REFUSED)
-
-    def _on_autodiscovery_error(self, name: str) -> None:
-        """Fail: an agent that cannot be imported is an agent that does not run. The stock app only warns."""
-        raise  # called by Faust while it handles the ImportError
 
 
 def _end_process_after(delay_s: float) -> None:

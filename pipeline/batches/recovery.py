@@ -18,7 +18,8 @@ from faust.types import TP
 from mode import Service
 
 from pipeline.batches.batch import Batch
-from pipeline.batches.consumer import BatchConsumer, Log
+from pipeline.batches.consumer import BatchConsumer
+from pipeline.batches.fetch import Log
 from pipeline.batches.table import BatchTable
 from pipeline.batches.watched import Watched
 

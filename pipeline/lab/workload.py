@@ -40,7 +40,11 @@ _COMPANY = ("Northwind Logistics", "Hafen Digital", "Alpenblick Solar", "Meridia
 _CAMPAIGN = ("spring-2026-webinar", "pricing-page-retarget", "partner-newsletter", "trade-fair-hannover")
 _SOURCE = ("website-form", "webhook", "landing-page", "chat-widget")
 _JOB = ("Head of Operations", "Purchasing Manager", "Managing Director", "Plant Engineer")
-_NOTE = ("Please call back this week.", "Needs an offer for three sites.", "Compares us with two others.")
+_NOTE = (
+    "Please call back this week, mornings.",
+    "Needs an offer for three of their sites.",
+    "Compares us with two other vendors.",
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ class Workload:
             source=_SOURCE[detail % len(_SOURCE)],
             campaign=_CAMPAIGN[campaign % len(_CAMPAIGN)],
             captured_at=_EPOCH + timedelta(milliseconds=5 * number),
-            fields={"job": _JOB[last % len(_JOB)], "employees": firm % 5000, "note": _NOTE[first % len(_NOTE)]},
+            fields={"job_title": _JOB[last % len(_JOB)], "employees": 5 + firm % 50_000, "message": _NOTE[first % len(_NOTE)]},
         )
 
 

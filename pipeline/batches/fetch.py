@@ -1,0 +1,141 @@
+"""aiokafka's consumer in its own thread: fetches slices of partitions, and asks where logs and group stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+from faust.types import TP
+
+__all__ = ["FETCH_TIMEOUT_S", "BatchConsumerThread", "Log", "Slice"]
+
+#: How long a fetch waits for records before it looks again at what it should fetch.
+FETCH_TIMEOUT_S = 1.0
+#: aiokafka has one fetch in flight, and asks for no partition whose records it still holds. So a fetch that leaves out
+#: a partition keeps it waiting until the broker answers (Faust: up to 1.5 s). Hence a short fetch, which first waits a
+#: little for what is held to be taken.
+PREFETCH_BACKOFF_S = 0.02
+FETCH_MAX_WAIT_MS = 100
+
+
+class Slice(NamedTuple):
+    """What one fetch brought of one partition, and where the next one begins.
+
+    Without records it says that the broker has none before `next_offset`, such as a transaction marker at the end.
+    """
+
+    records: list[ConsumerRecord]
+    next_offset: int
+
+
+class Log(NamedTuple):
+    """Where a partition stands: the group's stored offset, if any, and both ends of the log."""
+
+    stored: int | None
+    start: int
+    end: int
+
+
+class BatchConsumerThread(AIOKafkaConsumerThread):
+    """aiokafka's consumer in its own thread, so that heartbeats go on whatever the worker does."""
+
+    _wake: asyncio.Event
+
+    async def on_start(self) -> None:
+        """Start aiokafka's consumer."""
+        self._wake = asyncio.Event()
+        await super().on_start()
+        fetcher = self._ensure_consumer()._fetcher
+        fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+        fetcher._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+
+    async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run `fun` in the thread. The stock method has two places only: a fetch and a commit would block a seek."""
+
+        async def call() -> Any:
+            result = fun(*args, **kwargs)
+            return await result if asyncio.iscoroutine(result) else result
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self.thread_loop))
+
+    def wake(self) -> None:
+        """Let a waiting fetch return at once. From any thread."""
+        self.thread_loop.call_soon_threadsafe(self._wake.set)
+
+    async def fetch(self, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        """What has arrived of `wanted` (partition -> next offset to deliver), one slice for each partition.
+
+        Returns nothing after a second without records, or after a `wake`.
+        """
+        result: dict[TP, Slice] = await self.call_thread(self._fetch, wanted)
+        return result
+
+    async def _fetch(self, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher
+        if consumer._closed or fetcher._closed:
+            raise ConsumerStoppedError
+        consumer._coordinator.check_errors()
+        # The context tells the coordinator that the worker is alive, also while it only waits for its database.
+        with fetcher._subscriptions.fetch_context():
+            slices = await self._take(consumer, wanted)
+            if not slices:
+                await self._wait_for_records(fetcher)
+                slices = await self._take(consumer, wanted)
+        return slices
+
+    async def _wait_for_records(self, fetcher: Any) -> None:
+        woken = asyncio.ensure_future(self._wake.wait())
+        arrived = fetcher._create_fetch_waiter()
+        try:
+            await asyncio.wait({woken, arrived}, timeout=FETCH_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
+            if arrived.done():
+                arrived.result()  # raises what the coordinator found, such as a refused authorization
+        finally:
+            woken.cancel()
+            arrived.cancel()
+            self._wake.clear()
+
+    async def _take(self, consumer: Any, wanted: Mapping[TP, int]) -> dict[TP, Slice]:
+        if not wanted:  # aiokafka takes "no partitions" as "all partitions"
+            return {}
+        try:
+            fetched = await consumer._fetcher.fetched_records(wanted.keys(), timeout=0)
+        except NoOffsetForPartitionError:
+            return {}  # assigned anew and not sought yet: `wanted` is of the epoch before
+        assignment = consumer._subscription.subscription.assignment
+        slices = {}
+        for tp, expected in wanted.items():
+            state = assignment.state_value(tp) if assignment is not None else None
+            if state is None or not state.has_valid_position:
+                continue
+            records = fetched.get(tp, [])
+            if records or state.position > expected:
+                slices[tp] = Slice(records, state.position)
+        return slices
+
+    async def logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
+        """Where the logs and the group stand, asked of the broker."""
+        result: dict[TP, Log] = await self.call_thread(self._logs, tps)
+        return result
+
+    async def _logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
+        consumer = self._ensure_consumer()
+        asked = [TopicPartition(tp.topic, tp.partition) for tp in tps]
+        stored: Mapping[TopicPartition, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(asked)
+        starts = await consumer.beginning_offsets(asked)
+        ends = await consumer.end_offsets(asked)
+        return {tp: Log(stored[tp].offset if tp in stored else None, starts[tp], ends[tp]) for tp in tps}
+
+    async def seek_all(self, positions: Mapping[TP, int]) -> None:
+        """Set the positions of assigned partitions; raises `IllegalStateError` when one is not assigned any more."""
+        await self.call_thread(self._seek_all, positions)
+
+    def _seek_all(self, positions: Mapping[TP, int]) -> None:
+        consumer = self._ensure_consumer()
+        for tp, offset in positions.items():
+            consumer.seek(TopicPartition(tp.topic, tp.partition), offset)

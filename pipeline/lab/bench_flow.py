@@ -1,0 +1,222 @@
+"""The benchmarks `dedupe` (captured -> accepted) and `path` (captured -> rows in SQLite)."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.lab.bench_clock import Clock, Reading
+from pipeline.lab.bench_kafka import Kafka
+from pipeline.lab.bench_report import OURS, Run
+from pipeline.lab.bench_worker import BenchError, Worker
+from pipeline.lab.workload import Workload
+from pipeline.sinks import sink_for
+from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
+
+__all__ = ["STOCK", "STOCK_TAKE", "Flow", "Installation"]
+
+STOCK = "stock Faust"
+STOCK_TAKE = "stock Faust, take(1000)"
+
+POLL_S = 0.02
+#: A worker that shows no first result after that long never will.
+START_MAX_S = 90.0
+#: Results are over, or a worker stalls, when nothing comes for that long. Far above a commit interval of stock Faust.
+STALL_S = 10.0
+#: How often to ask for the committed offsets once the results are there.
+SETTLE_POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where a benchmark runs.
+
+    Attributes:
+        kafka: clients of the broker.
+        broker_url: `kafka://host:port`.
+        directory: for data directories and logs; removed at the end.
+        say: takes a line about the progress.
+    """
+
+    kafka: Kafka
+    broker_url: str
+    directory: Path
+    say: Callable[[str], None]
+
+    def ours(self, name: str, agents: str, app_id: str) -> Worker:
+        """A worker of this product, with a data directory of its own."""
+        environ = {
+            "LEADS_BROKER_URL": self.broker_url,
+            "LEADS_REPLICATION": "1",
+            "LEADS_DATA_DIR": str(self.directory / name),
+            "LEADS_AGENTS": agents,
+            "LEADS_APP_ID": app_id,
+        }
+        return Worker("pipeline.app", environ, self.directory / f"{name}.log")
+
+    def stock(self, name: str, app_id: str, captured: str, *, takes: bool = False, crm: Path | None = None) -> Worker:
+        """A worker of stock Faust, with a data directory of its own."""
+        environ = {
+            "BENCH_BROKER_URL": self.broker_url,
+            "BENCH_DATA_DIR": str(self.directory / name / "state"),
+            "BENCH_APP_ID": app_id,
+            "BENCH_CAPTURED": captured,
+            "BENCH_TAKE": "1" if takes else "0",
+            "BENCH_CRM": str(crm or ""),
+        }
+        return Worker("pipeline.lab.stock", environ, self.directory / f"{name}.log")
+
+
+@dataclass(frozen=True)
+class _Race:
+    """One run of one contender.
+
+    Attributes:
+        worker: the process.
+        group: its consumer group.
+        reads: the topics that the group must have committed to the end.
+        count: results so far.
+        expected: results there should be.
+        limit_s: stop the clock after that long, however far it is.
+    """
+
+    worker: Worker
+    group: str
+    reads: tuple[str, ...]
+    count: Callable[[], Awaitable[int]]
+    expected: int
+    limit_s: float
+
+
+class Flow:
+    """Runs contenders from `lead-captured` on; each has a group, a changelog, an output and a disk of its own.
+
+    Args:
+        at: where.
+        name: `dedupe` or `path`.
+        ours: what this product works on.
+        limit_s: longest steady state of one run.
+    """
+
+    def __init__(self, at: Installation, name: str, ours: Workload, *, limit_s: float) -> None:
+        self._at = at
+        self._name = name
+        self._writes_rows = name == "path"
+        self._ours = ours
+        self._limit_s = limit_s
+        self._number = 0
+
+    async def run(self, contender: str, workload: Workload, captured: str) -> Run:
+        """Measure one run of `contender` on the topic `captured`, which holds `workload`."""
+        self._number += 1
+        name = f"{self._name}-{self._number}"
+        crm = self._at.directory / name / "crm.sqlite3"
+        accepted = ACCEPTED if contender == OURS else f"{name}-accepted"
+        await self._prepare(contender, accepted, crm)
+        with self._start(contender, name, captured, crm) as worker:
+            reads = (captured, accepted) if self._writes_rows else (captured,)
+            count = (lambda: _rows(crm)) if self._writes_rows else (lambda: self._at.kafka.end(accepted))
+            race = _Race(worker, name, reads, count, workload.unique, self._limit_s)
+            run = await self._measure(contender, workload, race)
+        if contender == OURS:
+            await self._require_exact(run, workload, crm)
+        return run
+
+    async def _prepare(self, contender: str, accepted: str, crm: Path) -> None:
+        crm.parent.mkdir(parents=True)
+        if contender == OURS:
+            await self._at.kafka.remove(ACCEPTED, DEAD_LETTER)
+            return
+        await self._at.kafka.create(accepted)
+        if self._writes_rows:
+            # By our own sink, so that both write into the same table.
+            sink = sink_for(f"sqlite:///{crm}")
+            await sink.open()
+            await sink.close()
+
+    def _start(self, contender: str, name: str, captured: str, crm: Path) -> Worker:
+        if contender == OURS:
+            return self._at.ours(name, "dedupe,crm_sink" if self._writes_rows else "dedupe", name)
+        takes = contender == STOCK_TAKE
+        return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
+
+    async def _measure(self, contender: str, workload: Workload, race: _Race) -> Run:
+        clock = Clock()
+        committed_s = await _watch(self._at.kafka, race, clock)
+        if clock.first is None or clock.timed == 0:
+            raise BenchError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
+        complete = committed_s is not None or clock.count >= race.expected
+        # The dedupe is counted by what goes in, repeats too; the path by the rows that come out.
+        scale = 1.0 if self._writes_rows else workload.count / (clock.count if complete else race.expected)
+        return Run(
+            contender=contender,
+            rate=clock.rate * scale,
+            seconds=clock.seconds,
+            cpu_s_per_100k=clock.cpu_s / (clock.timed * scale) * 100_000,
+            peak_rss_mib=race.worker.peak_rss_mib,
+            start_s=clock.first.time_s - race.worker.started_s,
+            committed_s=committed_s,
+            results=clock.count,
+            expected=race.expected,
+            complete=complete,
+        )
+
+    async def _require_exact(self, run: Run, workload: Workload, crm: Path) -> None:
+        """Every lead once, and nothing else: a rate of wrong results is worth nothing."""
+        if run.committed_s is None:
+            raise BenchError(f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall")
+        keys = _keys(crm) if self._writes_rows else await self._at.kafka.keys(ACCEPTED)
+        wanted = set(workload.keys())
+        lost, foreign, repeated = len(wanted - set(keys)), len(set(keys) - wanted), len(keys) - len(set(keys))
+        if lost or foreign or repeated:
+            raise BenchError(f"Our {self._name} is wrong: {lost} leads lost, {repeated} repeated, {foreign} unknown")
+        if letters := await self._at.kafka.end(DEAD_LETTER):
+            raise BenchError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
+
+
+async def _watch(kafka: Kafka, race: _Race, clock: Clock) -> float | None:
+    """Read the clock until everything is there and committed.
+
+    Returns how long after the last result all was committed, None when the time was up or nothing came any more.
+    """
+    asked_s = 0.0
+    while True:
+        clock.take(Reading(time.monotonic(), await race.count(), race.worker.cpu_s))
+        now_s = time.monotonic()
+        race.worker.check()
+        quiet = clock.count >= race.expected or clock.idle_s(now_s) > SETTLE_POLL_S
+        if clock.first and quiet and now_s - asked_s > SETTLE_POLL_S:
+            asked_s = now_s
+            if not sum([await kafka.lag(race.group, topic) for topic in race.reads]):
+                # Results may have come between the last look and the commit.
+                clock.take(Reading(time.monotonic(), await race.count(), race.worker.cpu_s))
+                return clock.idle_s(time.monotonic())
+        if clock.idle_s(now_s) > STALL_S or clock.seconds > race.limit_s:
+            return None
+        if clock.first is None and now_s - race.worker.started_s > START_MAX_S:
+            raise BenchError(f"No result after {START_MAX_S:g} s:\n{race.worker.last_lines()}")
+        await asyncio.sleep(POLL_S)
+
+
+async def _rows(crm: Path) -> int:
+    """How many rows there are: no row is ever deleted, so the highest rowid tells without a walk through the table."""
+    if not crm.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{crm}?mode=ro", uri=True, timeout=30)) as connection:
+        try:
+            (count,) = connection.execute("SELECT coalesce(max(rowid), 0) FROM lead").fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return 0
+            raise
+    return int(count)
+
+
+def _keys(crm: Path) -> list[bytes]:
+    with closing(sqlite3.connect(f"file:{crm}?mode=ro", uri=True)) as connection:
+        return [name.encode() for (name,) in connection.execute("SELECT tenant || '/' || message_id FROM lead")]

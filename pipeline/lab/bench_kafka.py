@@ -1,0 +1,151 @@
+"""The broker's side of a benchmark: topics, loading them, and how far everybody is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+__all__ = ["PARTITIONS", "Kafka"]
+
+PARTITIONS = 8
+#: About 240 leads: what a busy producer collects while one request is on its way.
+RECORD_BATCH_SIZE_MAX_BYTES = 100_000
+#: Record batches on their way, so that a load of a million records does not pile up in memory.
+IN_FLIGHT_MAX = 64
+GONE_POLL_S = 0.05
+
+_NUMBERS = list(range(PARTITIONS))
+_partition = DefaultPartitioner()
+
+
+class Kafka:
+    """A few clients of one broker. Use it as an asynchronous context manager."""
+
+    def __init__(self, bootstrap: Sequence[str]) -> None:
+        self._bootstrap = list(bootstrap)
+        self._admin: Any = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        self._consumer: Any = AIOKafkaConsumer(bootstrap_servers=self._bootstrap)
+
+    async def __aenter__(self) -> Self:
+        await self._admin.start()
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._consumer.stop()
+        await self._admin.close()
+
+    async def create(self, *names: str) -> None:
+        """Create topics as the product has them."""
+        configs = {"message.timestamp.type": "LogAppendTime"}
+        response = await self._admin.create_topics([NewTopic(n, PARTITIONS, 1, topic_configs=configs) for n in names])
+        _require(response.topic_errors)
+
+    async def remove(self, *names: str) -> None:
+        """Remove those of the topics that exist; returns when they are gone."""
+        present = set(names) & set(await self._admin.list_topics())
+        if present:
+            _require((await self._admin.delete_topics(sorted(present))).topic_error_codes)
+        while set(names) & set(await self._admin.list_topics()):
+            await asyncio.sleep(GONE_POLL_S)
+
+    async def append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
+        """Append keys and values in order, each to the partition of its key; returns the bytes of all values."""
+        async with AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap, acks="all", max_batch_size=RECORD_BATCH_SIZE_MAX_BYTES
+        ) as producer:
+            loader = _Loader(producer, topic)
+            for name, value in records:
+                await loader.append(name, value)
+            await loader.finish()
+            return loader.size_bytes
+
+    async def end(self, topic: str) -> int:
+        """How many records were ever appended to `topic`."""
+        return sum((await self._ends(topic)).values())
+
+    async def lag(self, group: str, topic: str) -> int:
+        """How many records of `topic` the group has not committed."""
+        stored = await self._admin.list_consumer_group_offsets(group)
+        ends = await self._ends(topic)
+        return sum(end - max(0, stored[tp].offset if tp in stored else 0) for tp, end in ends.items())
+
+    async def skip(self, group: str, topic: str) -> None:
+        """Commit the end of `topic` for a group without members."""
+        async with AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap, group_id=group, enable_auto_commit=False
+        ) as consumer:
+            consumer.assign(_tps(topic))
+            ends = await self._ends(topic)
+            await consumer.commit({tp: OffsetAndMetadata(end, "") for tp, end in ends.items()})
+
+    async def keys(self, topic: str) -> list[bytes | None]:
+        """The key of every record of `topic`."""
+        found: list[bytes | None] = []
+        async with AIOKafkaConsumer(bootstrap_servers=self._bootstrap, auto_offset_reset="earliest") as consumer:
+            consumer.assign(_tps(topic))
+            ends = await self._ends(topic)
+            while [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
+                for records in (await consumer.getmany(timeout_ms=200)).values():
+                    found.extend(record.key for record in records)
+        return found
+
+    async def _ends(self, topic: str) -> dict[TopicPartition, int]:
+        ends: dict[TopicPartition, int] = await self._consumer.end_offsets(_tps(topic))
+        return ends
+
+
+class _Loader:
+    """Fills one record batch for each partition and sends those that are full."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
+        self.size_bytes = 0
+        self._producer = producer
+        self._topic = topic
+        self._builders = [producer.create_batch() for _ in _NUMBERS]
+        self._in_flight: set[asyncio.Future[Any]] = set()
+
+    async def append(self, name: bytes, value: bytes) -> None:
+        number = _partition(name, _NUMBERS, _NUMBERS)
+        self.size_bytes += len(value)
+        if self._builders[number].append(key=name, value=value, timestamp=None) is None:
+            await self._send(number)
+            assert self._builders[number].append(key=name, value=value, timestamp=None) is not None
+
+    async def finish(self) -> None:
+        for number in _NUMBERS:
+            await self._send(number)
+        await self._wait(until_left=0)
+
+    async def _send(self, number: int) -> None:
+        builder = self._builders[number]
+        self._builders[number] = self._producer.create_batch()
+        if builder.record_count():
+            self._in_flight.add(await self._producer.send_batch(builder, self._topic, partition=number))
+        await self._wait(until_left=IN_FLIGHT_MAX)
+
+    async def _wait(self, until_left: int) -> None:
+        while len(self._in_flight) > until_left:
+            done, self._in_flight = await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
+            for sent in done:
+                sent.result()
+
+
+def _tps(topic: str) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for number in _NUMBERS]
+
+
+def _require(errors: Iterable[Sequence[Any]]) -> None:
+    for name, code, *_ in errors:
+        if code:
+            raise for_code(code)(name)

@@ -1,0 +1,151 @@
+"""What a benchmark found: runs, medians, ratios, the table and the JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+__all__ = ["OURS", "Benchmark", "Run", "Verdict", "table", "verdicts"]
+
+OURS = "this product"
+RSS_TARGET_MIB = 400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One worker process that was measured.
+
+    Attributes:
+        contender: who ran.
+        rate: events, rows or keys per second of steady state.
+        seconds: how long that was.
+        cpu_s_per_100k: processor seconds of the worker for 100,000 of them.
+        peak_rss_mib: the most memory it had, in MiB.
+        start_s: from the start of the process to the start of the clock.
+        committed_s: from the last result until all offsets were committed; None: not within the patience.
+        results: what came out.
+        expected: what should have come out.
+        complete: whether it ran to the end; else the time was up, which the rate does not mind.
+    """
+
+    contender: str
+    rate: float
+    seconds: float
+    cpu_s_per_100k: float
+    peak_rss_mib: float
+    start_s: float
+    committed_s: float | None
+    results: int
+    expected: int
+    complete: bool = True
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark and its runs, in the order in which they were.
+
+    Attributes:
+        name: as on the command line.
+        title: what is measured.
+        unit: what the rate counts, such as `rows/s`.
+        baseline: the contender that the target compares with.
+        ratio_target: how many times faster this product has to be.
+        rss_limited: whether the memory of our worker has a target here.
+    """
+
+    name: str
+    title: str
+    unit: str
+    baseline: str
+    ratio_target: float
+    rss_limited: bool
+    runs: Sequence[Run]
+
+    @property
+    def contenders(self) -> list[str]:
+        """The contenders, in the order of their first runs."""
+        return list(dict.fromkeys(run.contender for run in self.runs))
+
+    def of(self, contender: str) -> list[Run]:
+        """The runs of a contender."""
+        return [run for run in self.runs if run.contender == contender]
+
+    def rate(self, contender: str) -> float:
+        """The median of a contender's rates."""
+        return median(run.rate for run in self.of(contender))
+
+    def ratio(self, contender: str) -> float:
+        """How many times faster this product is than a contender."""
+        return self.rate(OURS) / self.rate(contender)
+
+    def peak_rss_mib(self, contender: str) -> float:
+        """The most memory that a worker of a contender had."""
+        return max(run.peak_rss_mib for run in self.of(contender))
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for the file."""
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "ratio_target": self.ratio_target,
+            "median": {name: self.rate(name) for name in self.contenders},
+            "ratio": {name: self.ratio(name) for name in self.contenders if name != OURS},
+            "peak_rss_mib": {name: self.peak_rss_mib(name) for name in self.contenders},
+            "runs": [asdict(run) for run in self.runs],
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A target and whether it was met."""
+
+    text: str
+    met: bool
+
+    def __str__(self) -> str:
+        return f"{self.text} {'ok' if self.met else 'below the target'}"
+
+
+def verdicts(benchmark: Benchmark) -> list[Verdict]:
+    """The targets of a benchmark."""
+    ratio = benchmark.ratio(benchmark.baseline)
+    found = [
+        Verdict(
+            f"{benchmark.name}: {ratio:.1f}x {benchmark.baseline} (target {benchmark.ratio_target:g}x)",
+            ratio >= benchmark.ratio_target,
+        )
+    ]
+    if benchmark.rss_limited:
+        rss_mib = benchmark.peak_rss_mib(OURS)
+        text = f"{benchmark.name}: peak RSS of our worker {rss_mib:.0f} MiB (target < {RSS_TARGET_MIB:.0f} MiB)"
+        found.append(Verdict(text, rss_mib < RSS_TARGET_MIB))
+    return found
+
+
+_HEAD = ("", "median", "runs", "CPU s/100k", "peak RSS MiB", "results", "expected")
+
+
+def table(benchmark: Benchmark) -> str:
+    """One line for each contender."""
+    rows = [_HEAD, *(_row(benchmark, name) for name in benchmark.contenders)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
+    lines = [f"{benchmark.name}: {benchmark.title}, {benchmark.unit}"]
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([f"  {row[0].ljust(widths[0])}", *cells]))
+    return "\n".join(lines)
+
+
+def _row(benchmark: Benchmark, name: str) -> tuple[str, ...]:
+    runs = benchmark.of(name)
+    return (
+        name,
+        f"{benchmark.rate(name):,.0f}",
+        " / ".join(f"{run.rate:,.0f}" for run in runs),
+        f"{median(run.cpu_s_per_100k for run in runs):,.2f}",
+        f"{benchmark.peak_rss_mib(name):,.0f}",
+        " / ".join(dict.fromkeys(f"{run.results:,}" for run in runs)),
+        " / ".join(dict.fromkeys(f"{run.expected:,}" for run in runs)),
+    )
