@@ -150,6 +150,19 @@ def test_the_database_gone_for_a_while_costs_nothing(installation: Installation)
     assert worker.text().count("The sink is back") == 1
 
 
+def test_without_a_broker_nothing_is_acknowledged(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    sent = lead("m-1")
+    installation.broker.kill()
+    status, answer = post(worker, sent)
+    assert status == 503
+    assert answer["message_id"] == "m-1"
+    assert answer["type"] == "urn:problem-type:leads:not-acknowledged"
+    installation.broker.start()
+    installation.wait(lambda: post(worker, sent)[0] == 202)
+    installation.assert_once([sent])
+
+
 def test_another_number_of_partitions_is_refused(installation: Installation) -> None:
     installation.create_topics()
     worker = installation.worker(LEADS_PARTITIONS="4")
