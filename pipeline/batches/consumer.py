@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError, OffsetOutOfRangeError
@@ -104,7 +105,8 @@ class BatchConsumer(Watched, StockConsumer):
             return True
         # Records were fetched and not delivered, or the log has a gap. The broker's second answer tells which.
         self._gaps[tp] = first
-        await self._thread.seek_all({tp: expected})
+        with suppress(IllegalStateError):  # not assigned any more
+            await self._thread.seek_all({tp: expected})
         return False
 
     def _message(self, batch: Batch) -> ConsumerMessage:

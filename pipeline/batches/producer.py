@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
-from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
+from aiokafka.errors import KafkaError
 from mode import get_logger
 
 from pipeline.batches.batch import Batch, Fatal
+from pipeline.batches.passing import is_passing
 
 __all__ = ["Appender", "Entry", "together"]
 
@@ -78,7 +79,7 @@ class Appender:
         return first.offset, last.offset + counts[-1]
 
     def _failed(self, error: KafkaError) -> None:
-        if isinstance(error, ProducerClosed) or not (error.retriable or isinstance(error, KafkaTimeoutError)):
+        if not is_passing(error):
             raise Fatal(f"The broker refuses to append: {error!r}") from error
         if self._away_since is None:
             self._away_since = asyncio.get_running_loop().time()

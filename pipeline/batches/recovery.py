@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import KafkaError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP
@@ -20,6 +20,7 @@ from mode import Service
 from pipeline.batches.batch import Batch
 from pipeline.batches.consumer import BatchConsumer
 from pipeline.batches.fetch import Log
+from pipeline.batches.passing import is_passing
 from pipeline.batches.table import BatchTable
 from pipeline.batches.watched import Watched
 
@@ -67,8 +68,8 @@ class BatchRecovery(Watched, Recovery):
         while True:
             try:
                 return await self._recover(generation_id)
-            except (KafkaError, IllegalStateError) as error:
-                if isinstance(error, KafkaError) and not error.retriable:
+            except KafkaError as error:
+                if not is_passing(error):
                     raise
                 # The assignment may have changed, then a rebalance cancels this; or the broker is away.
                 if not warned:

@@ -1,12 +1,15 @@
 """The lab: drives worker processes from outside, over HTTP, Kafka, SQL and signals, and measures what they do.
 
-workload        the leads of a run, from a seed (pure)
-bench           `leads bench`: this product beside stock Faust on one broker
-bench_kafka     the broker's side: topics, loading, offsets
-bench_worker    a worker process: start, readiness, processor time, memory, end
-bench_clock     from counts and times to a rate (pure)
-bench_flow      the benchmarks `dedupe` and `path`
-bench_recovery  the benchmark `recovery`
-bench_report    the table, the verdicts, the JSON (pure)
-stock           the app that stock Faust runs
+Where to look:
+
+    workload            the leads of a run, from a seed (pure)
+    bench               `leads bench`: this product beside stock Faust on one broker
+    bench_flow          the benchmarks `dedupe` and `path`
+    bench_recovery      the benchmark `recovery`
+    bench_installation  the broker, a directory, and the workers of each contender
+    bench_kafka         the broker's side: topics, loading, offsets
+    bench_worker        a worker process: start, readiness, processor time, memory, end
+    bench_clock         from counts and times to a rate (pure)
+    bench_report        the table, the verdicts, the JSON (pure)
+    stock               the app that stock Faust runs
 """

@@ -35,7 +35,7 @@ class Clock:
 
     def take(self, reading: Reading) -> None:
         """Note a reading."""
-        if reading.count > (self.last.count if self.last else 0):
+        if self.last is None or reading.count > self.last.count:
             self.last = reading
             self.first = self.first or reading
 

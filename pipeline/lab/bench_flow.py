@@ -5,71 +5,31 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import topics
 from pipeline.lab.bench_clock import Clock, Reading
+from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_kafka import Kafka
-from pipeline.lab.bench_report import OURS, Run
+from pipeline.lab.bench_report import OURS, STOCK_TAKE, Run
 from pipeline.lab.bench_worker import BenchError, Worker
 from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
-from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
+from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["STOCK", "STOCK_TAKE", "Flow", "Installation"]
+__all__ = ["Flow"]
 
-STOCK = "stock Faust"
-STOCK_TAKE = "stock Faust, take(1000)"
-
-POLL_S = 0.02
+#: A look at the broker takes it a millisecond: 2 % of one core.
+POLL_S = 0.05
 #: A worker that shows no first result after that long never will.
 START_MAX_S = 90.0
 #: Results are over, or a worker stalls, when nothing comes for that long. Far above a commit interval of stock Faust.
 STALL_S = 10.0
 #: How often to ask for the committed offsets once the results are there.
 SETTLE_POLL_S = 0.25
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Where a benchmark runs.
-
-    Attributes:
-        kafka: clients of the broker.
-        broker_url: `kafka://host:port`.
-        directory: for data directories and logs; removed at the end.
-        say: takes a line about the progress.
-    """
-
-    kafka: Kafka
-    broker_url: str
-    directory: Path
-    say: Callable[[str], None]
-
-    def ours(self, name: str, agents: str, app_id: str) -> Worker:
-        """A worker of this product, with a data directory of its own."""
-        environ = {
-            "LEADS_BROKER_URL": self.broker_url,
-            "LEADS_REPLICATION": "1",
-            "LEADS_DATA_DIR": str(self.directory / name),
-            "LEADS_AGENTS": agents,
-            "LEADS_APP_ID": app_id,
-        }
-        return Worker("pipeline.app", environ, self.directory / f"{name}.log")
-
-    def stock(self, name: str, app_id: str, captured: str, *, takes: bool = False, crm: Path | None = None) -> Worker:
-        """A worker of stock Faust, with a data directory of its own."""
-        environ = {
-            "BENCH_BROKER_URL": self.broker_url,
-            "BENCH_DATA_DIR": str(self.directory / name / "state"),
-            "BENCH_APP_ID": app_id,
-            "BENCH_CAPTURED": captured,
-            "BENCH_TAKE": "1" if takes else "0",
-            "BENCH_CRM": str(crm or ""),
-        }
-        return Worker("pipeline.lab.stock", environ, self.directory / f"{name}.log")
 
 
 @dataclass(frozen=True)
@@ -99,15 +59,14 @@ class Flow:
     Args:
         at: where.
         name: `dedupe` or `path`.
-        ours: what this product works on.
         limit_s: longest steady state of one run.
     """
 
-    def __init__(self, at: Installation, name: str, ours: Workload, *, limit_s: float) -> None:
+    def __init__(self, at: Installation, name: str, *, limit_s: float) -> None:
         self._at = at
         self._name = name
         self._writes_rows = name == "path"
-        self._ours = ours
+        self._agents = "dedupe,crm_sink" if self._writes_rows else "dedupe"
         self._limit_s = limit_s
         self._number = 0
 
@@ -117,7 +76,7 @@ class Flow:
         name = f"{self._name}-{self._number}"
         crm = self._at.directory / name / "crm.sqlite3"
         accepted = ACCEPTED if contender == OURS else f"{name}-accepted"
-        await self._prepare(contender, accepted, crm)
+        await self._prepare(contender, name, accepted, crm)
         with self._start(contender, name, captured, crm) as worker:
             reads = (captured, accepted) if self._writes_rows else (captured,)
             count = (lambda: _rows(crm)) if self._writes_rows else (lambda: self._at.kafka.end(accepted))
@@ -127,10 +86,11 @@ class Flow:
             await self._require_exact(run, workload, crm)
         return run
 
-    async def _prepare(self, contender: str, accepted: str, crm: Path) -> None:
+    async def _prepare(self, contender: str, name: str, accepted: str, crm: Path) -> None:
         crm.parent.mkdir(parents=True)
         if contender == OURS:
             await self._at.kafka.remove(ACCEPTED, DEAD_LETTER)
+            await topics.ensure(self._at.settings(self._agents, name))
             return
         await self._at.kafka.create(accepted)
         if self._writes_rows:
@@ -141,7 +101,7 @@ class Flow:
 
     def _start(self, contender: str, name: str, captured: str, crm: Path) -> Worker:
         if contender == OURS:
-            return self._at.ours(name, "dedupe,crm_sink" if self._writes_rows else "dedupe", name)
+            return self._at.ours(name, self._agents, name)
         takes = contender == STOCK_TAKE
         return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
 
@@ -169,12 +129,13 @@ class Flow:
     async def _require_exact(self, run: Run, workload: Workload, crm: Path) -> None:
         """Every lead once, and nothing else: a rate of wrong results is worth nothing."""
         if run.committed_s is None:
-            raise BenchError(f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall")
+            raise BenchError(
+                f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall"
+            )
+        keys: Sequence[bytes | None]
         keys = _keys(crm) if self._writes_rows else await self._at.kafka.keys(ACCEPTED)
-        wanted = set(workload.keys())
-        lost, foreign, repeated = len(wanted - set(keys)), len(set(keys) - wanted), len(keys) - len(set(keys))
-        if lost or foreign or repeated:
-            raise BenchError(f"Our {self._name} is wrong: {lost} leads lost, {repeated} repeated, {foreign} unknown")
+        if flaws := workload.flaws(keys):
+            raise BenchError(f"Our {self._name} is wrong: {flaws}")
         if letters := await self._at.kafka.end(DEAD_LETTER):
             raise BenchError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
 
@@ -186,7 +147,8 @@ async def _watch(kafka: Kafka, race: _Race, clock: Clock) -> float | None:
     """
     asked_s = 0.0
     while True:
-        clock.take(Reading(time.monotonic(), await race.count(), race.worker.cpu_s))
+        if count := await race.count():
+            clock.take(Reading(time.monotonic(), count, race.worker.cpu_s))
         now_s = time.monotonic()
         race.worker.check()
         quiet = clock.count >= race.expected or clock.idle_s(now_s) > SETTLE_POLL_S

@@ -56,11 +56,12 @@ class Kafka:
         present = set(names) & set(await self._admin.list_topics())
         if present:
             _require((await self._admin.delete_topics(sorted(present))).topic_error_codes)
-        while set(names) & set(await self._admin.list_topics()):
+        while set(names) & set(await self._admin.list_topics()):  # noqa: ASYNC110  # at the broker
             await asyncio.sleep(GONE_POLL_S)
 
     async def append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
         """Append keys and values in order, each to the partition of its key; returns the bytes of all values."""
+        await self.end(topic)  # waits for the leaders of a new topic
         async with AIOKafkaProducer(
             bootstrap_servers=self._bootstrap, acks="all", max_batch_size=RECORD_BATCH_SIZE_MAX_BYTES
         ) as producer:
@@ -92,12 +93,16 @@ class Kafka:
     async def keys(self, topic: str) -> list[bytes | None]:
         """The key of every record of `topic`."""
         found: list[bytes | None] = []
-        async with AIOKafkaConsumer(bootstrap_servers=self._bootstrap, auto_offset_reset="earliest") as consumer:
-            consumer.assign(_tps(topic))
+        tps = _tps(topic)
+        self._consumer.assign(tps)
+        try:
+            await self._consumer.seek_to_beginning(*tps)
             ends = await self._ends(topic)
-            while [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-                for records in (await consumer.getmany(timeout_ms=200)).values():
+            while [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
+                for records in (await self._consumer.getmany(timeout_ms=200)).values():
                     found.extend(record.key for record in records)
+        finally:
+            self._consumer.unsubscribe()
         return found
 
     async def _ends(self, topic: str) -> dict[TopicPartition, int]:

@@ -7,9 +7,12 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["OURS", "Benchmark", "Run", "Verdict", "table", "verdicts"]
+__all__ = ["OURS", "STOCK", "STOCK_TAKE", "Benchmark", "Run", "Verdict", "table", "verdicts"]
 
 OURS = "this product"
+STOCK = "stock Faust"
+STOCK_TAKE = "stock Faust, take(1000)"
+
 RSS_TARGET_MIB = 400.0
 
 
@@ -50,7 +53,6 @@ class Benchmark:
         name: as on the command line.
         title: what is measured.
         unit: what the rate counts, such as `rows/s`.
-        baseline: the contender that the target compares with.
         ratio_target: how many times faster this product has to be.
         rss_limited: whether the memory of our worker has a target here.
     """
@@ -58,7 +60,6 @@ class Benchmark:
     name: str
     title: str
     unit: str
-    baseline: str
     ratio_target: float
     rss_limited: bool
     runs: Sequence[Run]
@@ -99,28 +100,29 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target and whether it was met."""
+    """A target, whether it was met, and what is said when it was not."""
 
     text: str
     met: bool
+    otherwise: str = "below the target"
 
     def __str__(self) -> str:
-        return f"{self.text} {'ok' if self.met else 'below the target'}"
+        return f"{self.text} {'ok' if self.met else self.otherwise}"
 
 
 def verdicts(benchmark: Benchmark) -> list[Verdict]:
     """The targets of a benchmark."""
-    ratio = benchmark.ratio(benchmark.baseline)
+    ratio = benchmark.ratio(STOCK)
     found = [
         Verdict(
-            f"{benchmark.name}: {ratio:.1f}x {benchmark.baseline} (target {benchmark.ratio_target:g}x)",
+            f"{benchmark.name}: {ratio:.1f}x {STOCK} (target {benchmark.ratio_target:g}x)",
             ratio >= benchmark.ratio_target,
         )
     ]
     if benchmark.rss_limited:
         rss_mib = benchmark.peak_rss_mib(OURS)
         text = f"{benchmark.name}: peak RSS of our worker {rss_mib:.0f} MiB (target < {RSS_TARGET_MIB:.0f} MiB)"
-        found.append(Verdict(text, rss_mib < RSS_TARGET_MIB))
+        found.append(Verdict(text, rss_mib < RSS_TARGET_MIB, "missed"))
     return found
 
 

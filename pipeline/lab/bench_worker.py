@@ -100,10 +100,6 @@ class Worker:
             connection.close()
         return found
 
-    def has_logged(self, text: str) -> bool:
-        """Whether its log has this text."""
-        return text in self.log.read_text(errors="replace")
-
     def last_lines(self) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_LINES:])

@@ -5,7 +5,7 @@ Nothing is kept in memory: a lead is a function of the seed and its number, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -85,6 +85,12 @@ class Workload:
         """How many different leads there are."""
         return _unique(self.seed, self.count)
 
+    def flaws(self, keys: Sequence[bytes | None]) -> str:
+        """What is wrong with `keys` as an output, in which each lead is to be once; empty when nothing is."""
+        wanted, found = set(self.keys()), set(keys)
+        counts = {"lost": len(wanted - found), "repeated": len(keys) - len(found), "unknown": len(found - wanted)}
+        return ", ".join(f"{count:,} leads {what}" for what, count in counts.items() if count)
+
     def message_id(self, number: int) -> str:
         """The message id of the lead with this number: 36 characters, like a UUID."""
         digest = blake2b(b"id %d" % number, digest_size=16, key=b"%d" % self.seed).hexdigest()
@@ -105,7 +111,11 @@ class Workload:
             source=_SOURCE[detail % len(_SOURCE)],
             campaign=_CAMPAIGN[campaign % len(_CAMPAIGN)],
             captured_at=_EPOCH + timedelta(milliseconds=5 * number),
-            fields={"job_title": _JOB[last % len(_JOB)], "employees": 5 + firm % 50_000, "message": _NOTE[first % len(_NOTE)]},
+            fields={
+                "job_title": _JOB[last % len(_JOB)],
+                "employees": 5 + firm % 50_000,
+                "message": _NOTE[first % len(_NOTE)],
+            },
         )
 
 

@@ -1,0 +1,61 @@
+"""Where a benchmark runs: a broker, a directory, and the workers of each contender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.lab.bench_kafka import Kafka
+from pipeline.lab.bench_worker import Worker
+from pipeline.settings import Settings
+
+__all__ = ["Installation"]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where a benchmark runs.
+
+    Attributes:
+        kafka: clients of the broker.
+        broker_url: `kafka://host:port`.
+        directory: for data directories and logs; removed at the end.
+        say: takes a line about the progress.
+    """
+
+    kafka: Kafka
+    broker_url: str
+    directory: Path
+    say: Callable[[str], None]
+
+    def ours(self, name: str, agents: str, app_id: str) -> Worker:
+        """A worker of this product, with a data directory of its own."""
+        return Worker("pipeline.app", self._environ(name, agents, app_id), self.directory / f"{name}.log")
+
+    def settings(self, agents: str, app_id: str) -> Settings:
+        """The settings of such a worker."""
+        return Settings.from_env(self._environ("", agents, app_id))
+
+    def stock(self, name: str, app_id: str, captured: str, *, takes: bool = False, crm: Path | None = None) -> Worker:
+        """A worker of stock Faust, with a data directory of its own."""
+        state = self.directory / name / "state"
+        state.mkdir(parents=True)
+        environ = {
+            "BENCH_BROKER_URL": self.broker_url,
+            "BENCH_DATA_DIR": str(state),
+            "BENCH_APP_ID": app_id,
+            "BENCH_CAPTURED": captured,
+            "BENCH_TAKE": "1" if takes else "0",
+            "BENCH_CRM": str(crm or ""),
+        }
+        return Worker("pipeline.lab.stock", environ, self.directory / f"{name}.log")
+
+    def _environ(self, name: str, agents: str, app_id: str) -> dict[str, str]:
+        return {
+            "LEADS_BROKER_URL": self.broker_url,
+            "LEADS_REPLICATION": "1",
+            "LEADS_DATA_DIR": str(self.directory / name),
+            "LEADS_AGENTS": agents,
+            "LEADS_APP_ID": app_id,
+        }
