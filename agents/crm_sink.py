@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.app import app, settings
-from pipeline.batches import Batch
+from pipeline.batches import Batch, Fatal, LetGo
 from pipeline.dead_letters import INVALID, REJECTED, dead_letter
 from pipeline.delivery import SinkHealth, deliver
 from pipeline.lead import InvalidLead, decode
@@ -30,7 +30,13 @@ async def crm_sink(batch: Batch) -> None:
     async def rejected(lead: AcceptedLead, reason: str) -> None:
         await _to_dead_letters(batch, by_offset[lead.offset], REJECTED, reason)
 
-    await deliver(sink, leads, dead_letter=rejected, pause=batch.epoch.pause, health=health)
+    try:
+        await deliver(sink, leads, dead_letter=rejected, pause=batch.epoch.pause, health=health)
+    except (LetGo, Fatal):
+        raise
+    except Exception as error:
+        # The sink names the records that it cannot write; anything else is no record's fault.
+        raise Fatal(f"The sink {type(sink).__name__} raised {type(error).__name__}") from error
 
 
 async def _to_dead_letters(batch: Batch, record: object, reason: str, detail: str) -> None:

@@ -16,24 +16,22 @@ from faust.app.base import BootStrategy
 from mode import get_logger
 from mode.supervisors import CrashingSupervisor
 
-from pipeline.batches.batch import BatchSchema, Refused
+from pipeline.batches.batch import STATUS_HUNG, STATUS_REFUSED, BatchSchema, Refused
 from pipeline.batches.consumer import BatchTransport
 from pipeline.batches.lanes import Lanes, OnBug, Work
 from pipeline.batches.noise import install_noise_filter
 from pipeline.batches.producer import Appender
 from pipeline.batches.recovery import BatchTables
-from pipeline.batches.watched import TaskEnded, WatchedConductor
+from pipeline.batches.watched import TaskEnded, WatchedConductor, WatchedFetcher
 
 __all__ = ["BatchApp"]
 
 logger = get_logger(__name__)
 
-#: EX_CONFIG of sysexits.h: the supervisor does not restart a worker that ends with it.
-STATUS_REFUSED = 78
-#: EX_SOFTWARE: the worker could not stop in order.
-STATUS_HUNG = 70
 #: A stop must be over after 10 s; what is not acknowledged by then is read again.
 STOP_MAX_S = 9.0
+#: The longest that fits into the 32 bits of its milliseconds: three weeks.
+POLL_INTERVAL_MAX_S = 21 * 86400.0
 
 
 class _Boot(BootStrategy):
@@ -44,6 +42,7 @@ class _Boot(BootStrategy):
 
 class _Transport(BatchTransport):
     Conductor = WatchedConductor
+    Fetcher = WatchedFetcher
 
 
 class BatchApp(faust.App):
@@ -76,6 +75,9 @@ class BatchApp(faust.App):
             producer_acks=-1,
             producer_max_batch_size=1_000_000,
             topic_allow_declare=False,
+            # aiokafka leaves the group for good when nothing was fetched for so long, as in a long outage of the
+            # database. Whether the worker is alive is watched here, see `BatchConsumerThread`.
+            broker_max_poll_interval=POLL_INTERVAL_MAX_S,
             table_standby_replicas=0,
             **options,
         )
@@ -155,11 +157,11 @@ class BatchApp(faust.App):
         _end_process_after(STOP_MAX_S)
         await super().crash(reason)
 
-    def refuse(self, refusal: Refused) -> NoReturn:
+    def refuse(self, refusal: Refused, *, status: int = STATUS_REFUSED) -> NoReturn:
         """End the worker at once with one sentence. Nothing was acknowledged that is not safe, so nothing is lost."""
         print(f"Cannot go on: {refusal}", file=sys.stderr, flush=True)
         logging.shutdown()
-        os._exit(STATUS_REFUSED)
+        os._exit(status)
 
 
 def _end_process_after(delay_s: float) -> None:

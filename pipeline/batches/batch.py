@@ -10,7 +10,12 @@ from aiokafka.structs import ConsumerRecord
 from faust.serializers.schemas import Schema
 from faust.types import TP
 
-__all__ = ["Batch", "BatchSchema", "Epoch", "Fatal", "LetGo", "Refused"]
+__all__ = ["STATUS_HUNG", "STATUS_REFUSED", "Batch", "BatchSchema", "Epoch", "Fatal", "LetGo", "Refused"]
+
+#: EX_CONFIG of sysexits.h: the supervisor does not restart a worker that ends with it.
+STATUS_REFUSED = 78
+#: EX_SOFTWARE: the worker hangs.
+STATUS_HUNG = 70
 
 
 class LetGo(Exception):

@@ -17,7 +17,7 @@ from faust.transport.drivers.aiokafka import Transport as StockTransport
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from pipeline.batches.batch import Batch, Epoch, Refused
+from pipeline.batches.batch import Batch, Epoch, Fatal, Refused
 from pipeline.batches.checkpoints import Checkpoints
 from pipeline.batches.fetch import FETCH_TIMEOUT_S, BatchConsumerThread, Log, Slice
 from pipeline.batches.watched import Watched
@@ -172,10 +172,16 @@ class BatchConsumer(Watched, StockConsumer):
         self._thread.wake()
 
     async def let_go(self, grace_s: float) -> None:
-        """End the epoch: stop delivery, let the lanes finish for `grace_s` seconds, commit what they finished.
+        """Let go of all partitions, and take none until the next assignment.
 
-        A broker that does not confirm within `grace_s` is not waited for: what it missed is read again.
+        Delivery stops, the lanes may finish for `grace_s` seconds, and what they finished is committed. A broker that
+        does not confirm within `grace_s` is not waited for: what it missed is read again.
         """
+        self._is_revoked = True
+        self.app.tables.recovery.interrupt()
+        await self._end_epoch(grace_s)
+
+    async def _end_epoch(self, grace_s: float) -> None:
         self.stop_flow()
         self.epoch.leaving.set()
         await asyncio.gather(*(lanes.let_go(grace_s) for lanes in self.app.lanes))
@@ -191,7 +197,6 @@ class BatchConsumer(Watched, StockConsumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let go of everything: a rebalance takes all partitions before it gives some back."""
-        self._is_revoked = True
         await self.let_go(self.app.grace_s)
         await super().on_partitions_revoked(revoked)
 
@@ -206,7 +211,7 @@ class BatchConsumer(Watched, StockConsumer):
         Raises:
             IllegalStateError: a partition is not assigned any more.
         """
-        await self.let_go(0)
+        await self._end_epoch(0)
         await self._thread.seek_all(positions)
         if self._is_revoked:
             # aiokafka keeps the old assignment while a rebalance is under way, and has sought in it.
@@ -223,10 +228,14 @@ class BatchConsumer(Watched, StockConsumer):
             PositionLost: a stored offset lies outside the log.
             IllegalStateError: the assignment has changed meanwhile.
         """
-        await self.let_go(0)
+        await self._end_epoch(0)
+        await self.begin(await self.source_positions())
+
+    async def source_positions(self) -> dict[TP, int]:
+        """Where to begin with each assigned source partition; raises `PositionLost`."""
         tps = frozenset(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
         logs = await self._thread.logs(tps)
-        await self.begin({tp: self._position(tp, log) for tp, log in logs.items()})
+        return {tp: self._position(tp, log) for tp, log in logs.items()}
 
     def _position(self, tp: TP, log: Log) -> int:
         if log.stored is None:
@@ -240,8 +249,11 @@ class BatchConsumer(Watched, StockConsumer):
         ((aiokafka_tp, position), *_) = error.args[0].items()
         tp = TP(*aiokafka_tp)
         log = (await self._thread.logs(frozenset({tp})))[tp]
-        if self._positions.get(tp) == position and not log.start <= position <= log.end:
-            raise PositionLost(_lost(self.app.conf.id, tp, log._replace(stored=position)))
+        if self._positions.get(tp) != position or log.start <= position <= log.end:
+            return
+        if self._is_changelog_tp(tp):
+            raise Fatal(f"{tp.topic}/{tp.partition} was shortened while it was read; a restart rebuilds the table")
+        raise PositionLost(_lost(self.app.conf.id, tp, log._replace(stored=position)))
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: the stock check takes an idle partition for a hanging one."""

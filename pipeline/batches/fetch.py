@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from aiokafka.errors import ConsumerStoppedError, NoOffsetForPartitionError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    IncompatibleBrokerVersion,
+    InconsistentGroupProtocolError,
+    InvalidSessionTimeoutError,
+    NoOffsetForPartitionError,
+)
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
+from mode import Service
+
+from pipeline.batches.batch import STATUS_HUNG, Refused
+from pipeline.batches.identity import topic_ids
 
 __all__ = ["FETCH_TIMEOUT_S", "BatchConsumerThread", "Log", "Slice"]
 
@@ -20,6 +31,19 @@ FETCH_TIMEOUT_S = 1.0
 #: little for what is held to be taken.
 PREFETCH_BACKOFF_S = 0.02
 FETCH_MAX_WAIT_MS = 100
+
+WATCH_INTERVAL_S = 1.0
+#: How long leaving the group may take.
+LEAVE_TIMEOUT_S = 2.0
+#: Nothing holds the event loop for nearly so many seconds; a batch takes tens of milliseconds.
+STUCK_MAX_TICKS = 60
+
+REFUSALS = {
+    InvalidSessionTimeoutError: "the broker does not allow such a session timeout; it allows from "
+    "group.min.session.timeout.ms (6 s unless set) to group.max.session.timeout.ms.",
+    InconsistentGroupProtocolError: "another kind of worker is in this consumer group. All workers of one app id run "
+    "the same agents; another set of agents needs another app id.",
+}
 
 
 class Slice(NamedTuple):
@@ -117,6 +141,58 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             if records or state.position > expected:
                 slices[tp] = Slice(records, state.position)
         return slices
+
+    async def on_thread_stop(self) -> None:
+        """Stop aiokafka's consumer, and do not wait for a broker that is away.
+
+        Its fetcher, closed while a request waits to be tried again, lets the cancellation of that request out, which
+        would end this thread without a word; and leaving the group waits for the broker without a limit.
+        """
+        if self._consumer is not None:
+            fetcher = self._consumer._fetcher
+            with suppress(asyncio.CancelledError):
+                await fetcher.close()
+            fetcher._pending_tasks.clear()  # the consumer closes it again
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await super().on_thread_stop()
+
+    @Service.task
+    async def _watch_coordinator(self) -> None:
+        """Find out what the coordinator refuses also while nothing is fetched: aiokafka tells only whoever fetches."""
+        while not self.should_stop:
+            await self.sleep(WATCH_INTERVAL_S)
+            if not self.should_stop:
+                try:
+                    self._ensure_consumer()._coordinator.check_errors()
+                except (InconsistentGroupProtocolError, InvalidSessionTimeoutError) as error:
+                    self.app.refuse(Refused(REFUSALS[type(error)]))
+
+    @Service.task
+    async def _watch_worker(self) -> None:
+        """End a worker whose event loop is stuck: this thread would keep its partitions alive for ever."""
+        while not self.should_stop:
+            answered = asyncio.Event()
+            self.parent_loop.call_soon_threadsafe(self.thread_loop.call_soon_threadsafe, answered.set)
+            # Counted, not timed: while the whole process is stopped (SIGSTOP) the clock goes on.
+            for _ in range(STUCK_MAX_TICKS):
+                await self.sleep(WATCH_INTERVAL_S)
+                if answered.is_set() or self.should_stop:
+                    break
+            else:
+                self.app.refuse(Refused("its event loop is stuck"), status=STATUS_HUNG)
+
+    async def topic_ids(self, topics: frozenset[str]) -> dict[str, bytes]:
+        """The id of each topic; for a broker older than 2.8 the id of its cluster."""
+        result: dict[str, bytes] = await self.call_thread(self._topic_ids, topics)
+        return result
+
+    async def _topic_ids(self, topics: frozenset[str]) -> dict[str, bytes]:
+        client = self._ensure_consumer()._client
+        try:
+            return await topic_ids(client, topics)
+        except (NotImplementedError, IncompatibleBrokerVersion):
+            return dict.fromkeys(topics, str(client.cluster.cluster_id).encode())
 
     async def logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
         """Where the logs and the group stand, asked of the broker."""

@@ -13,4 +13,6 @@ _PASSING = (IllegalStateError, KafkaTimeoutError, KafkaUnavailableError)
 
 def is_passing(error: KafkaError) -> bool:
     """Whether the same call may succeed later."""
-    return bool(error.retriable) or isinstance(error, _PASSING)
+    # aiokafka wraps some answers of the coordinator in a plain KafkaError, with their repr as its text.
+    is_wrapped = type(error) is KafkaError and "NotAvailable" in str(error)
+    return bool(error.retriable) or isinstance(error, _PASSING) or is_wrapped

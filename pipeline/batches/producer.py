@@ -67,11 +67,13 @@ class Appender:
         producer = self._producer()
         futures: list[asyncio.Future[Any]] = []
         counts: list[int] = []
-        for builder in _record_batches(producer, records):
-            futures.append(await producer.send_batch(builder, topic, partition=partition))
-            counts.append(builder.record_count())
-        # All of them before any error is raised, so that none is still on its way when the next try begins.
-        results = await asyncio.gather(*futures, return_exceptions=True)
+        try:
+            for builder in _record_batches(producer, records):
+                futures.append(await producer.send_batch(builder, topic, partition=partition))
+                counts.append(builder.record_count())
+        finally:
+            # All of them before any error is raised, so that none is still on its way when the next try begins.
+            results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

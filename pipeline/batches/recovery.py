@@ -8,7 +8,8 @@ worker that idles.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from aiokafka.errors import KafkaError
@@ -17,7 +18,7 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 from mode import Service
 
-from pipeline.batches.batch import Batch
+from pipeline.batches.batch import Batch, Fatal
 from pipeline.batches.consumer import BatchConsumer
 from pipeline.batches.fetch import Log
 from pipeline.batches.passing import is_passing
@@ -32,26 +33,30 @@ IDLE_S = 0.5
 
 
 class BatchRecovery(Watched, Recovery):
-    """One recovery at a time; a rebalance cancels it and starts the next."""
+    """One recovery at a time; a revocation cancels it, the next assignment starts another."""
 
     #: Changelog records still to be read, for the web view; None when recovered.
     remaining: int | None = None
+
+    _running: asyncio.Future[None] | None = None
 
     @Service.task
     async def _restart_recovery(self) -> None:
         while not self.should_stop:
             await self.signal_recovery_start.wait()
             self.signal_recovery_start.clear()
-            running = asyncio.ensure_future(self._recover_until_done(self._generation_id))
-            again = asyncio.ensure_future(self.signal_recovery_start.wait())
+            running = self._running = asyncio.ensure_future(self._recover_until_done(self._generation_id))
             try:
-                await asyncio.wait({running, again}, return_when=asyncio.FIRST_COMPLETED)
-                if running.done():
-                    running.result()
+                await asyncio.wait({running})
             finally:
-                again.cancel()
                 running.cancel()
-                await asyncio.wait({running, again})
+            if not running.cancelled():
+                running.result()
+
+    def interrupt(self) -> None:
+        """Cancel a recovery that is under way: its partitions are being revoked. The next assignment starts another."""
+        if self._running is not None:
+            self._running.cancel()
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
@@ -80,16 +85,19 @@ class BatchRecovery(Watched, Recovery):
     async def _recover(self, generation_id: int) -> None:
         app: Any = self.app
         self._set_recovery_started()
-        tps = frozenset(self.active_tps)
-        if tps:
-            await self._read_changelogs(app.consumer, tps)
+        changelogs = frozenset(self.active_tps)
+        self._check_partitions(app.consumer.assignment())
+        # Before the ends of the changelogs: what a stored offset stands for is in the changelog by then.
+        positions = await app.consumer.source_positions()
+        if changelogs:
+            await self._read_changelogs(app.consumer, changelogs)
         await app.on_rebalance_complete.send()
         for table in self.tables.values():
             await table.on_recovery_completed(self.actives_for_table[table], set())
         self._set_recovery_ended()
-        app.consumer.pause_partitions(tps)
-        app.consumer.resume_partitions({tp for tp in app.consumer.assignment() if tp not in tps})
-        await app.consumer.perform_seek()
+        app.consumer.pause_partitions(changelogs)
+        app.consumer.resume_partitions(positions)
+        await app.consumer.begin(positions)
         self._flow(app)
         self.completed.set()
         self.tables.on_actives_ready()
@@ -99,11 +107,24 @@ class BatchRecovery(Watched, Recovery):
         self.log.info("Worker ready: generation %s, %s partitions", generation_id, len(app.consumer.assignment()))
         await app._fetcher.maybe_start()
 
+    def _check_partitions(self, assigned: Iterable[TP]) -> None:
+        """A partition without its changelog would be worked on with an empty table. Faust's assignor leaves out a topic
+        that its metadata do not have yet.
+        """
+        numbers = defaultdict(set)
+        for tp in assigned:
+            numbers[tp.topic].add(tp.partition)
+        if self.tables and len(set(map(frozenset, numbers.values()))) > 1:
+            raise Fatal(f"Not the same partitions are assigned of each topic: {dict(numbers)}")
+
     def _flow(self, app: Any) -> None:
         app.flow_control.resume()  # clears the queues, so it comes before the first delivery
         app.consumer.resume_flow()
 
     async def _read_changelogs(self, consumer: BatchConsumer, tps: frozenset[TP]) -> None:
+        ids = await consumer._thread.topic_ids(frozenset(tp.topic for tp in tps))
+        for tp in tps:
+            self._table(tp).data.log_id = ids[tp.topic]
         logs = await consumer._thread.logs(tps)
         positions = {tp: self._start(tp, logs[tp]) for tp in tps}
         ends = {tp: logs[tp].end for tp in tps}
@@ -118,13 +139,13 @@ class BatchRecovery(Watched, Recovery):
         """Where to read on, after what the database has. One that does not fit its changelog is rebuilt."""
         store = self._table(tp).data
         known = store.next_offset(tp.partition)
-        if known is not None and not log.start <= known <= log.end:
-            self.log.warning("Rebuilding %s/%s: it stands at %s of %s..%s", *tp, known, log.start, log.end)
-            store.wipe(tp.partition)
-            known = None
-        if known is None:
-            store.write(tp.partition, {}, log.start)
-        return log.start if known is None else known
+        if known is not None and log.start <= known <= log.end:
+            return known
+        if log.end > log.start:
+            self.log.info("Building %s/%s from its changelog, %s to %s", *tp, log.start, log.end)
+        store.wipe(tp.partition)
+        store.write(tp.partition, {}, log.start)
+        return log.start
 
     async def _apply_until(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> None:
         queue = self.tables.changelog_queue

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -52,21 +53,28 @@ class _Options(RocksDBOptions):
 
 
 class BatchStore(StockStore):
-    """RocksDB, one database per partition, each with the changelog offset up to which it is complete."""
+    """RocksDB, one database per partition, each with the changelog, and its offset, up to which it is complete."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rocksdb_options = _Options()
+        #: Which changelog the databases are made from: the id of its topic.
+        self.log_id = b""
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of `keys`, None where there is none."""
-        values: list[bytes | None] = self._db_for_partition(partition).get(list(keys))
-        return values
+        """The values of `keys`, None where there is none. Raises `Fatal` when RocksDB cannot read."""
+        return self._read(partition, list(keys))
 
     def next_offset(self, partition: int) -> int | None:
-        """The changelog offset up to which the database is complete, None for a new database."""
-        value = self._db_for_partition(partition).get(self.offset_key)
-        return None if value is None else int(value)
+        """The changelog offset up to which the database is complete.
+
+        None for a new database, and for one that was made from another changelog than `log_id`.
+        """
+        value = self._read(partition, [self.offset_key])[0]
+        if value is None:
+            return None
+        offset, log_id = value.split(b" ")
+        return int(offset) if bytes.fromhex(log_id.decode()) == self.log_id else None
 
     def write(self, partition: int, entries: Mapping[bytes, bytes | None], next_offset: int | None) -> None:
         """Put (or delete, for None) `entries` and, if given, the new `next_offset`, all or nothing.
@@ -81,11 +89,22 @@ class BatchStore(StockStore):
             else:
                 changes.put(key, value)
         if next_offset is not None:
-            changes.put(self.offset_key, b"%d" % next_offset)
-        try:
+            changes.put(self.offset_key, b"%d %s" % (next_offset, self.log_id.hex().encode()))
+        with self._fatal("written"):
             self._db_for_partition(partition).write(changes)
+
+    def _read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
+        with self._fatal("read"):
+            values: list[bytes | None] = self._db_for_partition(partition).get(keys)
+        return values
+
+    @contextmanager
+    def _fatal(self, done: str) -> Iterator[None]:
+        """A fault of the disk is no record's fault."""
+        try:
+            yield
         except Exception as error:
-            raise Fatal(f"The table {self.table_name} cannot be written: {error}") from error
+            raise Fatal(f"The table {self.table_name} cannot be {done}: {error}") from error
 
     def sweep(self, partition: int, start: bytes, is_expired: Callable[[bytes], bool]) -> bytes | None:
         """Remove what is expired of the next entries from `start` on; returns where to go on, None at the end."""

@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 from faust.transport.conductor import Conductor
+from faust.transport.consumer import Fetcher
 from mode import Service
 
 from pipeline.batches.batch import Refused
 
-__all__ = ["TaskEnded", "Watched", "WatchedConductor"]
+__all__ = ["TaskEnded", "Watched", "WatchedConductor", "WatchedFetcher"]
 
 
 class TaskEnded(RuntimeError):
@@ -36,3 +37,7 @@ class Watched(Service):
 
 class WatchedConductor(Watched, Conductor):
     """Faust's conductor, watched."""
+
+
+class WatchedFetcher(Watched, Fetcher):
+    """Faust's fetcher, watched."""

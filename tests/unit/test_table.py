@@ -28,6 +28,14 @@ def test_entries_and_offset_are_written_together(store: BatchStore) -> None:
     assert store.next_offset(4) is None
 
 
+def test_a_database_made_from_another_changelog_is_new(store: BatchStore) -> None:
+    store.log_id = b"one"
+    store.write(0, {b"a": b"1"}, 7)
+    assert store.next_offset(0) == 7
+    store.log_id = b"other"
+    assert store.next_offset(0) is None
+
+
 def test_a_wiped_partition_is_new(store: BatchStore) -> None:
     store.write(0, {b"a": b"1"}, 7)
     store.write(1, {b"a": b"1"}, 7)
