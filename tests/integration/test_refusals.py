@@ -1,0 +1,83 @@
+"""Workers that cannot go on say why, in one sentence, and end; workers that can stop, stop."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from pipeline import topics
+from pipeline.batches.batch import STATUS_REFUSED
+from tests.integration.installation import Installation, leads
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_session_timeout_that_the_broker_does_not_allow(installation: Installation) -> None:
+    worker = installation.worker(LEADS_SESSION_TIMEOUT_S="0.5")
+    assert worker.process.wait(timeout=60) == STATUS_REFUSED
+    assert "the broker does not allow such a session timeout" in worker.text()
+
+
+def test_another_set_of_agents_in_the_same_group(installation: Installation) -> None:
+    first = installation.worker().wait_ready()
+    second = installation.worker(LEADS_AGENTS="crm_sink")
+    assert second.process.wait(timeout=60) == STATUS_REFUSED
+    assert "another kind of worker is in this consumer group" in second.text()
+    sent = leads(20)
+    installation.produce(sent)
+    installation.assert_once(sent)
+    assert first.process.poll() is None
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_is_away(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    installation.broker.kill()
+    assert worker.stop(timeout_s=8.5) == 0
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_hangs(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    installation.broker.pause()
+    assert worker.stop(timeout_s=8.5) == 0
+    installation.broker.resume()
+
+
+def test_the_tables_of_another_cluster_are_not_trusted(installation: Installation, tmp_path: Path) -> None:
+    sent = leads(200)
+    worker = installation.worker().wait_ready()
+    installation.produce(sent)
+    installation.assert_once(sent)
+    assert worker.stop() == 0
+    with Installation(tmp_path / "other") as other:
+        # The same directories, another broker: what the table knows was never forwarded there.
+        (tmp_path / "var").rename(tmp_path / "other" / "var")
+        (tmp_path / "other" / "var" / "crm.sqlite3").unlink()
+        other.create_topics()
+        filler = leads(400, "filler")
+        other.produce(filler)
+        other.worker(LEADS_DATA_DIR=str(tmp_path / "other" / "empty")).wait_ready()
+        other.wait(lambda: other.lag(topics.CAPTURED) == 0 and other.lag(topics.ACCEPTED) == 0)
+        other.workers[0].stop()
+        other.produce(sent)
+        other.worker().wait_ready()
+        other.wait_rows(len(sent))
+        assert {name for _, name in other.rows()} == {one["message_id"] for one in sent}
+
+
+def test_a_database_with_another_schema_ends_the_worker_and_dead_letters_nothing(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    first = leads(5, "first")
+    installation.produce(first)
+    installation.assert_once(first)
+    with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3")) as crm:
+        crm.execute("ALTER TABLE lead RENAME COLUMN email TO mail")
+        second = leads(5, "second")
+        installation.produce(second)
+        assert worker.process.wait(timeout=60) not in (0, STATUS_REFUSED)
+        assert installation.dead_letters() == []
+        crm.execute("ALTER TABLE lead RENAME COLUMN mail TO email")
+    installation.worker().wait_ready()
+    installation.assert_once(first + second)
