@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 import warnings
+from itertools import count
 
 from aiokafka.errors import KafkaError
 from faust.exceptions import AlreadyConfiguredWarning
 
 from pipeline import topics
-from pipeline.batches import Batch, BatchApp, Refused
+from pipeline.batches import Batch, BatchApp, Refused, is_passing
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
 from pipeline.settings import BadSetting, Settings
 from pipeline.slots import Slot, SlotError, take_slot, wanted_slot
@@ -21,6 +23,11 @@ __all__ = ["app", "settings"]
 HEARTBEATS_PER_SESSION = 5
 #: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
 PRODUCE_TIMEOUT_S = 5.0
+#: How long a worker that starts waits for the broker before it ends.
+BROKER_WAIT_S = 60.0
+BROKER_RETRY_S = 0.5
+
+logger = logging.getLogger(__name__)
 
 
 def _settings() -> Settings:
@@ -62,10 +69,22 @@ async def _before_start() -> None:
     except SlotError as error:
         raise Refused(str(error)) from None
     _take_place(slot)
-    try:
-        await topics.ensure(settings)
-    except KafkaError as error:
-        raise KafkaError(f"The broker at {settings.broker_url} cannot be used: {error}") from None
+    await _ensure_topics()
+
+
+async def _ensure_topics() -> None:
+    """Wait for the broker, which may be starting too, and see that the topics are there."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + BROKER_WAIT_S
+    for attempt in count():
+        try:
+            return await topics.ensure(settings)
+        except KafkaError as error:
+            if loop.time() > deadline or not is_passing(error):
+                raise KafkaError(f"The broker at {settings.broker_url} cannot be used: {error}") from None
+            if attempt == 0:
+                logger.warning("Waiting for the broker at %s", settings.broker_url)
+        await asyncio.sleep(BROKER_RETRY_S)
 
 
 app = BatchApp(

@@ -11,11 +11,28 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
     producer    appended means acknowledged
     table       RocksDB that never runs ahead of its changelog
     recovery    tables after a rebalance
+    passing     which errors of the broker pass by themselves
+    identity    which log is this?
+    watched     services whose tasks may not end
+    noise       a readable log while a broker is away
 """
 
 from pipeline.batches.app import BatchApp
 from pipeline.batches.batch import Batch, BatchSchema, Epoch, Fatal, LetGo, Refused
+from pipeline.batches.passing import is_passing
 from pipeline.batches.producer import Entry, together
 from pipeline.batches.table import BatchTable
 
-__all__ = ["Batch", "BatchApp", "BatchSchema", "BatchTable", "Entry", "Epoch", "Fatal", "LetGo", "Refused", "together"]
+__all__ = [
+    "Batch",
+    "BatchApp",
+    "BatchSchema",
+    "BatchTable",
+    "Entry",
+    "Epoch",
+    "Fatal",
+    "LetGo",
+    "Refused",
+    "is_passing",
+    "together",
+]

@@ -81,3 +81,11 @@ def test_a_database_with_another_schema_ends_the_worker_and_dead_letters_nothing
         crm.execute("ALTER TABLE lead RENAME COLUMN mail TO email")
     installation.worker().wait_ready()
     installation.assert_once(first + second)
+
+
+def test_a_worker_that_starts_before_its_broker_waits_for_it(installation: Installation) -> None:
+    installation.broker.kill()
+    worker = installation.worker()
+    installation.wait(lambda: "Waiting for the broker" in worker.text())
+    installation.broker.start()
+    worker.wait_ready()
