@@ -78,7 +78,8 @@ async def _ensure_topics() -> None:
     deadline = loop.time() + BROKER_WAIT_S
     for attempt in count():
         try:
-            return await topics.ensure(settings)
+            await topics.ensure(settings)
+            break
         except KafkaError as error:
             if loop.time() > deadline or not is_passing(error):
                 raise KafkaError(f"The broker at {settings.broker_url} cannot be used: {error}") from None

@@ -42,7 +42,8 @@ def ours() -> Iterator[tuple[type, str, type]]:
         classes = vars(importlib.import_module(module.name)).values()
         for cls in (one for one in classes if inspect.isclass(one) and one.__module__ == module.name):
             for name in sorted(vars(cls).keys() - GENERATED):
-                if name == "__init__" or not name.startswith("__"):
+                # A constant in capitals is a member of a protocol, which every message has to say.
+                if name == "__init__" or not (name.startswith("__") or name.isupper()):
                     yield from ((cls, name, base) for base in _shadowed(cls, name))
 
 
