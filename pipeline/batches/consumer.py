@@ -42,7 +42,7 @@ class BatchConsumer(Watched, StockConsumer):
         self.epoch = Epoch()
         self.checkpoints = Checkpoints()
         self._positions: dict[TP, int] = {}
-        self._gaps: dict[TP, int] = {}
+        self._gaps: dict[TP, tuple[int, int]] = {}
         self._acknowledged = asyncio.Event()
         self._is_revoked = False
         self._commit_lock = asyncio.Lock()
@@ -72,9 +72,11 @@ class BatchConsumer(Watched, StockConsumer):
             await self._out_of_range(error)
             return
         for tp, fetched in slices.items():
-            # What is not delivered here is not contiguous with what comes next, and is sought back to.
             if self.flow_active and self.epoch is epoch and tp in self._positions:
                 await self._deliver(tp, fetched)
+            else:
+                # What comes next is not contiguous with this, and not because of a gap: it will be sought back to.
+                self._gaps.pop(tp, None)
 
     def _wanted(self) -> dict[TP, int]:
         return {
@@ -98,13 +100,14 @@ class BatchConsumer(Watched, StockConsumer):
     async def _is_contiguous(self, tp: TP, fetched: Slice) -> bool:
         expected = self._positions[tp]
         first = fetched.records[0].offset if fetched.records else fetched.next_offset
+        before = self._gaps.pop(tp, None)
         if first == expected and fetched.records:
             return True
-        if first > expected and self._gaps.pop(tp, None) == first:
+        if first > expected and before == (expected, first):
             self.log.info("%s/%s has no records from %s to %s", tp.topic, tp.partition, expected, first - 1)
             return True
         # Records were fetched and not delivered, or the log has a gap. The broker's second answer tells which.
-        self._gaps[tp] = first
+        self._gaps[tp] = expected, first
         with suppress(IllegalStateError):  # not assigned any more
             await self._thread.seek_all({tp: expected})
         return False

@@ -54,11 +54,16 @@ class Lanes:
         if batch.epoch.leaving.is_set():
             return
         self._waiting[batch.tp].append(event)
-        if batch.tp not in self._running:
+        running = self._running.get(batch.tp)
+        if running is None or running.done():
             task = asyncio.create_task(self._run(batch.tp), name=f"lane {batch.tp}")
             self._running[batch.tp] = task
             # Not at the end of `_run`: a task that is cancelled before its first step never gets there.
-            task.add_done_callback(lambda _: self._running.pop(batch.tp))
+            task.add_done_callback(lambda ended: self._forget(batch.tp, ended))
+
+    def _forget(self, tp: TP, ended: asyncio.Task[None]) -> None:
+        if self._running.get(tp) is ended:
+            del self._running[tp]
 
     async def let_go(self, grace_s: float) -> None:
         """Give the batches in work `grace_s` seconds to end, cancel them, and wait until all lanes are gone.

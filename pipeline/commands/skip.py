@@ -6,7 +6,7 @@ import asyncio
 
 import click
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError, UnknownMemberIdError
+from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.settings import Settings
@@ -26,7 +26,7 @@ def skip(topic: str, partition: int, offset: int) -> None:
     settings = Settings.from_env()
     try:
         before = asyncio.run(_set_offset(settings, TopicPartition(topic, partition), offset))
-    except UnknownMemberIdError:
+    except CommitFailedError:
         raise click.ClickException(f"Workers of {settings.app_id} are running. Stop them all, and try again.") from None
     except KafkaError as error:
         raise click.ClickException(f"The broker at {settings.broker_url} cannot do that: {error}") from None

@@ -4,6 +4,7 @@ Where to look:
 
     workload            the leads of a run, from a seed (pure)
     bench               `leads bench`: this product beside stock Faust on one broker
+    bench_sizes         how much each contender gets to do
     bench_flow          the benchmarks `dedupe` and `path`
     bench_recovery      the benchmark `recovery`
     bench_installation  the broker, a directory, and the workers of each contender

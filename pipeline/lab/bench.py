@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import platform
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -27,60 +30,15 @@ from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_kafka import PARTITIONS, Kafka
 from pipeline.lab.bench_recovery import Recovery
 from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run
+from pipeline.lab.bench_sizes import Sizes
 from pipeline.lab.workload import Workload
 
-__all__ = ["FULL", "NAMES", "QUICK", "Report", "Sizes", "measure"]
+__all__ = ["NAMES", "Report", "measure"]
 
 NAMES = ("dedupe", "path", "recovery")
 BROKER_HEAP_MB = 1024
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much each contender gets to do, in leads or keys.
-
-    Attributes:
-        ours: leads for this product.
-        dedupe_stock, dedupe_take: leads for stock Faust.
-        path_stock, path_take: the same, for the path to SQLite.
-        recovery_ours, recovery_stock: keys in the changelog.
-        order: who runs when.
-        limit_s: longest steady state of one run.
-    """
-
-    ours: int
-    dedupe_stock: int
-    dedupe_take: int
-    path_stock: int
-    path_take: int
-    recovery_ours: int
-    recovery_stock: int
-    order: tuple[str, ...]
-    limit_s: float
-
-
-FULL = Sizes(
-    ours=800_000,
-    dedupe_stock=40_000,
-    dedupe_take=40_000,
-    path_stock=8_000,
-    path_take=15_000,
-    recovery_ours=1_000_000,
-    recovery_stock=200_000,
-    order=(OURS, STOCK, STOCK_TAKE, STOCK, OURS),
-    limit_s=90.0,
-)
-QUICK = Sizes(
-    ours=40_000,
-    dedupe_stock=2_000,
-    dedupe_take=2_000,
-    path_stock=500,
-    path_take=1_000,
-    recovery_ours=100_000,
-    recovery_stock=10_000,
-    order=(OURS, STOCK),
-    limit_s=20.0,
-)
+SAMPLE_LEADS = 10_000
+SAMPLE_FSYNCS = 200
 
 
 @dataclass(frozen=True)
@@ -89,8 +47,10 @@ class Report:
 
     started_at: datetime
     seed: int
+    random_ids: bool
     sizes: Sizes
     lead_size_mean_bytes: float
+    fsync_ms: float
     benchmarks: Sequence[Benchmark]
 
     def write(self, directory: Path) -> Path:
@@ -104,10 +64,11 @@ class Report:
         """Everything, for the file."""
         return {
             "started_at": self.started_at.isoformat(),
-            "machine": machine(),
+            "machine": {**machine(), "fsync_ms": round(self.fsync_ms, 3)},
             "versions": {name: version(name) for name in ("faust-streaming", "aiokafka", "rocksdict")},
             "workload": {
                 "seed": self.seed,
+                "random_ids": self.random_ids,
                 "lead_size_mean_bytes": round(self.lead_size_mean_bytes, 1),
                 "partitions": PARTITIONS,
                 **asdict(self.sizes),
@@ -127,8 +88,17 @@ def machine() -> dict[str, Any]:
     }
 
 
-def measure(names: Sequence[str], sizes: Sizes, *, seed: int, say: Callable[[str], None]) -> Report:
+def measure(
+    names: Sequence[str], sizes: Sizes, *, seed: int, say: Callable[[str], None], random_ids: bool = False
+) -> Report:
     """Run the benchmarks `names` on a broker of their own, and leave nothing behind. Call it in the main thread.
+
+    Args:
+        names: of `NAMES`.
+        sizes: how much each contender gets to do.
+        seed: of the leads.
+        say: takes a line about the progress.
+        random_ids: see `Workload`.
 
     Raises:
         BenchError: a worker ended or stalled, or our results are wrong.
@@ -139,69 +109,77 @@ def measure(names: Sequence[str], sizes: Sizes, *, seed: int, say: Callable[[str
     try:
         say("starting the broker")
         broker.start()
-        return asyncio.run(_Bench(directory, broker.url, sizes, seed, say).run(names))
+        return asyncio.run(_Bench(directory, broker.url, sizes, Workload(seed, 0, random_ids), say).run(names))
     finally:
         broker.kill()
         shutil.rmtree(directory, ignore_errors=True)
 
 
 class _Bench:
-    def __init__(self, directory: Path, broker_url: str, sizes: Sizes, seed: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, directory: Path, broker_url: str, sizes: Sizes, leads: Workload, say: Callable[[str], None]
+    ) -> None:
         self._directory = directory
         self._broker_url = broker_url
         self._sizes = sizes
-        self._seed = seed
+        self._leads = leads
         self._say = say
-        self._loaded: dict[str, float] = {}
+        self._loaded: dict[str, int] = {}
 
     async def run(self, names: Sequence[str]) -> Report:
         started_at = datetime.now(UTC)
+        fsync_ms = _fsync_ms(self._directory)
         async with Kafka([self._broker_url.removeprefix("kafka://")]) as kafka:
             at = Installation(kafka, self._broker_url, self._directory, self._say)
             known = {"dedupe": self._dedupe, "path": self._path, "recovery": self._recovery}
             benchmarks = [await known[name](at) for name in NAMES if name in names]
-        mean = self._loaded.get(topics.CAPTURED) or _mean_size_bytes(self._seed)
-        return Report(started_at, self._seed, self._sizes, mean, benchmarks)
+        leads = self._leads
+        mean = _mean_size_bytes(replace(leads, count=SAMPLE_LEADS))
+        return Report(started_at, leads.seed, leads.random_ids, self._sizes, mean, fsync_ms, benchmarks)
 
     async def _dedupe(self, at: Installation) -> Benchmark:
-        stock = {STOCK: self._sizes.dedupe_stock, STOCK_TAKE: self._sizes.dedupe_take}
-        runs = await self._flow(at, "dedupe", stock)
+        sizes = self._sizes
+        leads = {OURS: sizes.dedupe_ours, STOCK: sizes.dedupe_stock, STOCK_TAKE: sizes.dedupe_take}
+        runs = await self._flow(at, "dedupe", leads)
         return Benchmark("dedupe", "lead-captured -> lead-accepted, each lead once", "leads/s", 20, True, runs)
 
     async def _path(self, at: Installation) -> Benchmark:
-        stock = {STOCK: self._sizes.path_stock, STOCK_TAKE: self._sizes.path_take}
-        runs = await self._flow(at, "path", stock)
+        sizes = self._sizes
+        leads = {OURS: sizes.path_ours, STOCK: sizes.path_stock, STOCK_TAKE: sizes.path_take}
+        runs = await self._flow(at, "path", leads)
         return Benchmark("path", "lead-captured -> rows in SQLite (WAL, synchronous=FULL)", "rows/s", 25, False, runs)
 
     async def _recovery(self, at: Installation) -> Benchmark:
         sizes = self._sizes
-        recovery = Recovery(at, seed=self._seed, our_keys=sizes.recovery_ours, stock_keys=sizes.recovery_stock)
+        recovery = Recovery(at, leads=self._leads, our_keys=sizes.recovery_ours, stock_keys=sizes.recovery_stock)
         await recovery.prepare()
         # There is no take() in a recovery.
         order = [contender for contender in sizes.order if contender != STOCK_TAKE]
         runs = [self._told("recovery", await recovery.run(contender)) for contender in order]
         return Benchmark("recovery", "changelog -> table on an empty disk", "keys/s", 15, True, runs)
 
-    async def _flow(self, at: Installation, name: str, stock: dict[str, int]) -> list[Run]:
+    async def _flow(self, at: Installation, name: str, leads: dict[str, int]) -> list[Run]:
         flow = Flow(at, name, limit_s=self._sizes.limit_s)
         runs = []
         for contender in self._sizes.order:
-            workload = Workload(self._seed, stock.get(contender, self._sizes.ours))
+            workload = replace(self._leads, count=leads[contender])
             captured = await self._captured(at, contender, workload)
             runs.append(self._told(name, await flow.run(contender, workload, captured)))
         return runs
 
-    async def _captured(self, at: Installation, contender: str, workload: Workload) -> str:
-        """A topic with the workload: the same leads for everybody, only fewer for those who take longer."""
-        topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{workload.count}"
-        if topic not in self._loaded:
-            self._say(f"loading {workload.count:,} leads into {topic}")
+    async def _captured(self, at: Installation, contender: str, leads: Workload) -> str:
+        """A topic with the leads: the same ones for everybody, only fewer for those who take longer."""
+        topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
+        if self._loaded.get(topic) != leads.count:
+            self._say(f"loading {leads.count:,} leads into {topic}")
+            await at.kafka.remove(topic)
             if contender == OURS:
                 await topics.ensure(at.settings("dedupe", "leads"))
+                await at.kafka.appear(topic)
             else:
                 await at.kafka.create(topic)
-            size_bytes = await at.kafka.append(topic, workload.records())
-            self._loaded[topic] = size_bytes / workload.count
+            await at.kafka.append(topic, leads.records())
+            self._loaded[topic] = leads.count
         return topic
 
     def _told(self, name: str, run: Run) -> Run:
@@ -213,5 +191,17 @@ class _Bench:
         return run
 
 
-def _mean_size_bytes(seed: int, sample: int = 10_000) -> float:
-    return sum(len(value) for _, value in Workload(seed, sample).records()) / sample
+def _mean_size_bytes(leads: Workload) -> float:
+    return sum(len(value) for _, value in leads.records()) / leads.count
+
+
+def _fsync_ms(directory: Path) -> float:
+    """What the disk takes to make a page durable, the median: it decides how fast a transaction per lead can be."""
+    taken_s = []
+    with (directory / "fsync").open("wb", buffering=0) as file:
+        for _ in range(SAMPLE_FSYNCS):
+            file.write(bytes(4096))
+            started_s = time.perf_counter()
+            os.fsync(file.fileno())
+            taken_s.append(time.perf_counter() - started_s)
+    return median(taken_s) * 1000

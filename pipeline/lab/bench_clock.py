@@ -1,7 +1,8 @@
 """From counts and times to a rate: pure.
 
-The clock of a run starts when the first results are seen and stops when the last ones are. Starting the process and the
-last commit are outside: stock Faust commits every 2.8 s, which would cost its short runs a fifth of their rate.
+The clock of a run starts when the worker is seen to have begun and stops when the last results are there. Starting the
+process and the last commit are outside: stock Faust commits every 2.8 s, which would cost its short runs a fifth of their
+rate.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Clock:
 
     @property
     def seconds(self) -> float:
-        """From the first results to the last."""
+        """From the first reading to the last results."""
         return self.last.time_s - self.first.time_s if self.first and self.last else 0.0
 
     @property
@@ -56,7 +57,7 @@ class Clock:
 
     @property
     def timed(self) -> int:
-        """Results that came in that time: without the first ones, which were there when the clock started."""
+        """Results that came in that time: without those that were there when the clock started."""
         return self.last.count - self.first.count if self.first and self.last else 0
 
     @property

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline import topics
@@ -40,6 +41,7 @@ class _Race:
         worker: the process.
         group: its consumer group.
         reads: the topics that the group must have committed to the end.
+        begun: what starts the clock once it is not 0: in the path to SQLite, leads accepted before the first row.
         count: results so far.
         expected: results there should be.
         limit_s: stop the clock after that long, however far it is.
@@ -48,6 +50,7 @@ class _Race:
     worker: Worker
     group: str
     reads: tuple[str, ...]
+    begun: Callable[[], Awaitable[int]]
     count: Callable[[], Awaitable[int]]
     expected: int
     limit_s: float
@@ -79,8 +82,9 @@ class Flow:
         await self._prepare(contender, name, accepted, crm)
         with self._start(contender, name, captured, crm) as worker:
             reads = (captured, accepted) if self._writes_rows else (captured,)
-            count = (lambda: _rows(crm)) if self._writes_rows else (lambda: self._at.kafka.end(accepted))
-            race = _Race(worker, name, reads, count, workload.unique, self._limit_s)
+            accepted_count = partial(self._at.kafka.end, accepted)
+            count = partial(_rows, crm) if self._writes_rows else accepted_count
+            race = _Race(worker, name, reads, accepted_count, count, workload.unique, self._limit_s)
             run = await self._measure(contender, workload, race)
         if contender == OURS:
             await self._require_exact(run, workload, crm)
@@ -91,6 +95,7 @@ class Flow:
         if contender == OURS:
             await self._at.kafka.remove(ACCEPTED, DEAD_LETTER)
             await topics.ensure(self._at.settings(self._agents, name))
+            await self._at.kafka.appear(ACCEPTED, DEAD_LETTER)
             return
         await self._at.kafka.create(accepted)
         if self._writes_rows:
@@ -147,7 +152,8 @@ async def _watch(kafka: Kafka, race: _Race, clock: Clock) -> float | None:
     """
     asked_s = 0.0
     while True:
-        if count := await race.count():
+        count = await race.count()
+        if count or clock.first or await race.begun():
             clock.take(Reading(time.monotonic(), count, race.worker.cpu_s))
         now_s = time.monotonic()
         race.worker.check()

@@ -20,7 +20,7 @@ PARTITIONS = 8
 RECORD_BATCH_SIZE_MAX_BYTES = 100_000
 #: Record batches on their way, so that a load of a million records does not pile up in memory.
 IN_FLIGHT_MAX = 64
-GONE_POLL_S = 0.05
+POLL_S = 0.05
 STOP_MAX_S = 2.0
 
 _NUMBERS = list(range(PARTITIONS))
@@ -52,6 +52,12 @@ class Kafka:
         configs = {"message.timestamp.type": "LogAppendTime"}
         response = await self._admin.create_topics([NewTopic(n, PARTITIONS, 1, topic_configs=configs) for n in names])
         _require(response.topic_errors)
+        await self.appear(*names)
+
+    async def appear(self, *names: str) -> None:
+        """Wait until the broker shows the new topics."""
+        while not set(names) <= set(await self._admin.list_topics()):  # noqa: ASYNC110  # at the broker
+            await asyncio.sleep(POLL_S)
 
     async def remove(self, *names: str) -> None:
         """Remove those of the topics that exist; returns when they are gone."""
@@ -59,10 +65,10 @@ class Kafka:
         if present:
             _require((await self._admin.delete_topics(sorted(present))).topic_error_codes)
         while set(names) & set(await self._admin.list_topics()):  # noqa: ASYNC110  # at the broker
-            await asyncio.sleep(GONE_POLL_S)
+            await asyncio.sleep(POLL_S)
 
-    async def append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> int:
-        """Append keys and values in order, each to the partition of its key; returns the bytes of all values."""
+    async def append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
+        """Append keys and values in order, each to the partition of its key."""
         await self.end(topic)  # waits for the leaders of a new topic
         async with AIOKafkaProducer(
             bootstrap_servers=self._bootstrap, acks="all", max_batch_size=RECORD_BATCH_SIZE_MAX_BYTES
@@ -71,7 +77,6 @@ class Kafka:
             for name, value in records:
                 await loader.append(name, value)
             await loader.finish()
-            return loader.size_bytes
 
     async def end(self, topic: str) -> int:
         """How many records were ever appended to `topic`."""
@@ -116,7 +121,6 @@ class _Loader:
     """Fills one record batch for each partition and sends those that are full."""
 
     def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self.size_bytes = 0
         self._producer = producer
         self._topic = topic
         self._builders = [producer.create_batch() for _ in _NUMBERS]
@@ -124,7 +128,6 @@ class _Loader:
 
     async def append(self, name: bytes, value: bytes) -> None:
         number = _partition(name, _NUMBERS, _NUMBERS)
-        self.size_bytes += len(value)
         if self._builders[number].append(key=name, value=value, timestamp=None) is None:
             await self._send(number)
             assert self._builders[number].append(key=name, value=value, timestamp=None) is not None

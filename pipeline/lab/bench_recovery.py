@@ -36,14 +36,14 @@ class Recovery:
 
     Args:
         at: where.
-        seed: of the keys.
+        leads: whose keys are in the changelogs.
         our_keys: entries in our changelog.
         stock_keys: entries in the changelog of stock Faust, fewer because it takes longer; rates are compared.
     """
 
-    def __init__(self, at: Installation, *, seed: int, our_keys: int, stock_keys: int) -> None:
+    def __init__(self, at: Installation, *, leads: Workload, our_keys: int, stock_keys: int) -> None:
         self._at = at
-        self._seed = seed
+        self._leads = leads
         self._our_keys = our_keys
         self._stock_keys = stock_keys
         self._number = 0
@@ -53,8 +53,10 @@ class Recovery:
         kafka = self._at.kafka
         self._at.say(f"recovery: building changelogs of {self._our_keys:,} and {self._stock_keys:,} keys")
         await topics.ensure(self._at.settings("dedupe", _OUR_GROUP))
+        changelog = topics.changelog(_OUR_GROUP, "seen")
+        await kafka.appear(topics.CAPTURED, changelog)
         await kafka.skip(_OUR_GROUP, topics.CAPTURED)
-        await self._build(topics.changelog(_OUR_GROUP, "seen"), self._our_keys)
+        await self._build(changelog, self._our_keys)
         changelog = topics.changelog(_STOCK_GROUP, "seen")
         await kafka.create(f"{_STOCK_GROUP}-captured", f"{_STOCK_GROUP}-accepted", changelog)
         await self._build(changelog, self._stock_keys)
@@ -62,7 +64,7 @@ class Recovery:
     async def _build(self, changelog: str, keys: int) -> None:
         now_ms = int(time.time() * 1000)
         entries = (
-            (f"default/{Workload(self._seed, keys).message_id(n)}".encode(), Seen(n, now_ms, n.to_bytes(8)).pack())
+            (f"default/{self._leads.message_id(n)}".encode(), Seen(n, now_ms, n.to_bytes(8)).pack())
             for n in range(keys)
         )
         await self._at.kafka.append(changelog, entries)

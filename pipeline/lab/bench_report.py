@@ -26,7 +26,7 @@ class Run:
         seconds: how long that was.
         cpu_s_per_100k: processor seconds of the worker for 100,000 of them.
         peak_rss_mib: the most memory it had, in MiB.
-        start_s: from the start of the process to the start of the clock.
+        start_s: from the start of the process to the first thing that it does.
         committed_s: from the last result until all offsets were committed; None: not within the patience.
         results: what came out.
         expected: what should have come out.

@@ -22,7 +22,11 @@ REPEATS = 0.1
 _DRAWS = Struct("<6I")
 _DRAW_MAX = 2**32
 
+#: Between one new lead and the next: 200 in a second.
+LEAD_EVERY_MS = 5
+
 _EPOCH = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
+_EPOCH_MS = int(_EPOCH.timestamp() * 1000)
 _FIRST = ("Anna", "Ben", "Carla", "David", "Elena", "Felix", "Greta", "Hugo", "Ines", "Jonas", "Katrin", "Liam")
 _LAST = (
     "Albrecht",
@@ -54,10 +58,12 @@ class Workload:
     Attributes:
         seed: another seed, other leads.
         count: records, repeats among them.
+        random_ids: message ids are random, as of senders who make their own; else ordered by time.
     """
 
     seed: int
     count: int
+    random_ids: bool = False
 
     def numbers(self) -> Iterator[int]:
         """The number of the lead in each record: the next new one, or an earlier one again."""
@@ -92,9 +98,15 @@ class Workload:
         return ", ".join(f"{count:,} leads {what}" for what, count in counts.items() if count)
 
     def message_id(self, number: int) -> str:
-        """The message id of the lead with this number: 36 characters, like a UUID."""
+        """The message id of the lead with this number: a UUIDv7 as the product itself would give it, or a UUIDv4.
+
+        It matters: random keys touch another page of every index with each row, ordered ones the same page again.
+        """
         digest = blake2b(b"id %d" % number, digest_size=16, key=b"%d" % self.seed).hexdigest()
-        return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+        if self.random_ids:
+            return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
+        time_ms = f"{_EPOCH_MS + LEAD_EVERY_MS * number:012x}"
+        return f"{time_ms[:8]}-{time_ms[8:]}-7{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
 
     def lead(self, number: int) -> Lead:
         """The lead with this number."""
@@ -110,7 +122,7 @@ class Workload:
             company=company,
             source=_SOURCE[detail % len(_SOURCE)],
             campaign=_CAMPAIGN[campaign % len(_CAMPAIGN)],
-            captured_at=_EPOCH + timedelta(milliseconds=5 * number),
+            captured_at=_EPOCH + timedelta(milliseconds=LEAD_EVERY_MS * number),
             fields={
                 "job_title": _JOB[last % len(_JOB)],
                 "employees": 5 + firm % 50_000,
