@@ -1,8 +1,8 @@
 """From counts and times to a rate: pure.
 
 The clock of a run starts when the worker is seen to have begun and stops when the last results are there. Starting the
-process and the last commit are outside: stock Faust commits every 2.8 s, which would cost its short runs a fifth of their
-rate.
+process and the last commit are outside: stock Faust commits every 2.8 s, which would cost its short runs a fifth of
+their rate.
 """
 
 from __future__ import annotations

@@ -13,9 +13,6 @@ from pipeline.batches import Batch, Epoch, Fatal, LetGo
 from pipeline.batches.lanes import SYSTEMATIC_RECORDS, Lanes
 from tests.unit.engine import P0, P1, Event, batch_of
 
-#: The lane's task is done, and its callback, which takes it out of `_running`, has not run yet.
-STRANDED = pytest.mark.xfail(reason="BUG, reported: it waits until the next batch of its partition", strict=True)
-
 
 class Agent:
     """Work that waits until it is told to go on, or raises for the offsets that it is told to."""
@@ -104,7 +101,7 @@ class TestOrder:
             await agent.idle()
             assert event.acked == 1
 
-    @pytest.mark.parametrize("steps", [0, pytest.param(1, marks=STRANDED), 2, 3])
+    @pytest.mark.parametrize("steps", range(5))
     async def test_a_batch_that_comes_just_as_its_lane_ends_is_not_left_behind(self, agent: Agent, steps: int) -> None:
         first = agent.put([0])
         await turns(steps)

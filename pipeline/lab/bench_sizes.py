@@ -1,0 +1,59 @@
+"""How much each contender gets to do. The slow ones get less, so that each run is some ten seconds of steady work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE
+
+__all__ = ["FULL", "QUICK", "Sizes"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much each contender gets to do, in leads or keys.
+
+    Attributes:
+        dedupe_ours, dedupe_stock, dedupe_take: leads for the dedupe.
+        path_ours, path_stock, path_take: leads for the path to SQLite.
+        recovery_ours, recovery_stock: keys in the changelog.
+        order: who runs when.
+        limit_s: longest steady state of one run.
+    """
+
+    dedupe_ours: int
+    dedupe_stock: int
+    dedupe_take: int
+    path_ours: int
+    path_stock: int
+    path_take: int
+    recovery_ours: int
+    recovery_stock: int
+    order: tuple[str, ...]
+    limit_s: float
+
+
+FULL = Sizes(
+    dedupe_ours=1_000_000,
+    dedupe_stock=50_000,
+    dedupe_take=50_000,
+    path_ours=500_000,
+    path_stock=30_000,
+    path_take=30_000,
+    recovery_ours=1_000_000,
+    recovery_stock=200_000,
+    order=(OURS, STOCK, STOCK_TAKE, STOCK, OURS),
+    limit_s=90.0,
+)
+QUICK = Sizes(
+    dedupe_ours=40_000,
+    dedupe_stock=2_000,
+    dedupe_take=2_000,
+    path_ours=40_000,
+    path_stock=500,
+    path_take=1_000,
+    recovery_ours=100_000,
+    recovery_stock=10_000,
+    order=(OURS, STOCK),
+    limit_s=20.0,
+)
