@@ -1,8 +1,8 @@
 """Recovery: brings the tables of a new assignment up to their changelogs, then lets the source topics flow.
 
-Replaces Faust's recovery, which goes on after an error with a hole in the table, treats a time-out as success, and can
-leave its loop without a word. This one ends in a recovered worker, in another rebalance, or in a crash; never in a
-worker that idles.
+Replaces Faust's recovery, which only warns of an error and tries for ever, takes a time-out for success, and can leave
+its loop without a word. This one ends in a recovered worker, in another rebalance, or in a crash; never in a worker
+that idles.
 """
 
 from __future__ import annotations

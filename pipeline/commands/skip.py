@@ -27,7 +27,12 @@ def skip(topic: str, partition: int, offset: int) -> None:
     try:
         before = asyncio.run(_set_offset(settings, TopicPartition(topic, partition), offset))
     except CommitFailedError:
-        raise click.ClickException(f"Workers of {settings.app_id} are running. Stop them all, and try again.") from None
+        raise click.ClickException(
+            (
+                f"Workers of {settings.app_id} are running, or were until a moment ago. Stop them all, and try again in "
+                f"{settings.session_timeout_s:g} s."
+            )
+        ) from None
     except KafkaError as error:
         raise click.ClickException(f"The broker at {settings.broker_url} cannot do that: {error}") from None
     click.echo(f"{settings.app_id} goes on at {offset} of {topic}/{partition} (it stood at {before}).")
