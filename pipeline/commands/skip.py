@@ -28,10 +28,8 @@ def skip(topic: str, partition: int, offset: int) -> None:
         before = asyncio.run(_set_offset(settings, TopicPartition(topic, partition), offset))
     except CommitFailedError:
         raise click.ClickException(
-            (
-                f"Workers of {settings.app_id} are running, or were until a moment ago. Stop them all, and try again in "
-                f"{settings.session_timeout_s:g} s."
-            )
+            f"Workers of {settings.app_id} are running, or were until a moment ago. "
+            f"Stop them all, and try again in {settings.session_timeout_s:g} s."
         ) from None
     except KafkaError as error:
         raise click.ClickException(f"The broker at {settings.broker_url} cannot do that: {error}") from None
