@@ -118,6 +118,8 @@ _KNOWN = frozenset(Lead.__struct_fields__)
 _NULLABLE = _KNOWN - {"tenant"}
 _OPTIONAL_TEXTS = frozenset(("email", "phone", "name", "company", "source", "campaign"))
 
+_NESTING = frozenset((dict, list))
+
 _fast = msgspec.json.Decoder(Lead)
 _object = msgspec.json.Decoder(dict[str, Any])
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -139,7 +141,7 @@ def parse(body: bytes | Mapping[str, Any], *, message_id: str | None = None) -> 
     members.setdefault("message_id", str(uuid_utils.uuid7()) if message_id is None else message_id)
     members.setdefault("captured_at", datetime.now(UTC))
     lead = _converted(members)
-    if _is_suspect(given):
+    if _is_suspect(given, lead):
         _check(lead)
     _bounded(encode(lead))  # some numbers take more room when they are written again
     return lead
@@ -158,7 +160,7 @@ def decode(value: bytes | None) -> Lead:
         lead = _fast.decode(value)
     except (ValueError, RecursionError):
         lead = _converted(_members(value))
-    if _is_suspect(value):
+    if _is_suspect(value, lead):
         _check(lead)
     return lead
 
@@ -189,10 +191,14 @@ def content_hash(lead: Lead) -> bytes:
     return blake2b(_encoder.encode(content), digest_size=HASH_SIZE_BYTES).digest()
 
 
-def _is_suspect(value: bytes) -> bool:
+def _is_suspect(value: bytes, lead: Lead) -> bool:
     """Whether the lead in valid JSON must be walked; costs nanoseconds, and is False for almost every lead."""
-    may_hold_nul = b"\\" in value and b"\\u0000" in value
-    return may_hold_nul or value.count(b"{") + value.count(b"[") > NESTING_MAX_LEVELS
+    if b"\\" in value and b"\\u0000" in value:
+        return True
+    for member in lead.fields.values():
+        if type(member) in _NESTING:
+            return value.count(b"{") + value.count(b"[") > NESTING_MAX_LEVELS
+    return False
 
 
 def _bounded(value: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import logging
 import os
@@ -30,6 +31,8 @@ logger = get_logger(__name__)
 
 #: A stop must be over after 10 s; what is not acknowledged by then is read again.
 STOP_MAX_S = 9.0
+#: Containers more than were freed, before the collector looks at the young ones: a few batches.
+GC_ALLOCATIONS = 50_000
 #: The longest that fits into the 32 bits of its milliseconds: three weeks.
 POLL_INTERVAL_MAX_S = 21 * 86400.0
 
@@ -139,6 +142,7 @@ class BatchApp(faust.App):
             except Refused as refusal:
                 self.refuse(refusal)
         await super().on_first_start()
+        _calm_collector()
 
     async def _stop_consumer(self) -> None:
         _end_process_after(STOP_MAX_S)
@@ -162,6 +166,15 @@ class BatchApp(faust.App):
         print(f"Cannot go on: {refusal}", file=sys.stderr, flush=True)
         logging.shutdown()
         os._exit(status)
+
+
+def _calm_collector() -> None:
+    """Let the cycle collector look at what a worker allocates less often. Batches are thousands of objects without a
+    cycle, which reference counting frees; walking them again and again took a tenth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_ALLOCATIONS, 20, 20)
 
 
 def _end_process_after(delay_s: float) -> None:

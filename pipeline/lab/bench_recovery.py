@@ -20,6 +20,8 @@ __all__ = ["Recovery"]
 #: A probe takes the worker a millisecond, and the last one comes that late: either way a percent or two against us.
 POLL_S = 0.03
 RECOVERY_MAX_S = 180.0
+#: Keys that are looked up in the table afterwards.
+SAMPLE_KEYS = 500
 
 _OUR_GROUP = "recovery"
 _STOCK_GROUP = "recovery-stock"
@@ -75,9 +77,18 @@ class Recovery:
         name = f"recovery-{self._number}"
         if contender == OURS:
             with self._at.ours(name, "dedupe", _OUR_GROUP) as worker:
-                return await self._measure(contender, worker, self._our_keys, lambda: _ours(worker, self._our_keys))
+                run = await self._measure(contender, worker, self._our_keys, lambda: _ours(worker, self._our_keys))
+                self._require_restored(worker)
+                return run
         with self._at.stock(name, _STOCK_GROUP, f"{_STOCK_GROUP}-captured") as worker:
             return await self._measure(contender, worker, self._stock_keys, lambda: _stock(worker, self._stock_keys))
+
+    def _require_restored(self, worker: Worker) -> None:
+        """Ask for keys from all over the table: a fast recovery with holes in it is worth nothing."""
+        for number in range(0, self._our_keys, max(1, self._our_keys // SAMPLE_KEYS)):
+            entry = worker.ask(f"/tables/seen/default/{self._leads.message_id(number)}")
+            if entry is None or entry.get("offset") != number:
+                raise BenchError(f"Our recovery is wrong: key {number} of {self._our_keys} is {entry}")
 
     async def _measure(self, contender: str, worker: Worker, keys: int, restored: _Restored) -> Run:
         clock = await _watch(worker, keys, restored)
@@ -113,7 +124,7 @@ async def _watch(worker: Worker, keys: int, restored: _Restored) -> Clock:
 
 def _ours(worker: Worker, keys: int) -> int | None:
     """As the product itself says on `/readyz`: how many records are to go, then that it is ready."""
-    answer = worker.readiness()
+    answer = worker.ask("/readyz")
     if answer is None:
         return None
     if answer["status"] == "ready":

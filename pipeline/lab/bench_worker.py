@@ -87,12 +87,12 @@ class Worker:
                     return int(line.split()[1]) / 1024
         return float(self._seen.memory_info().rss / _MIB)
 
-    def readiness(self) -> dict[str, Any] | None:
-        """What `/readyz` answers, or None while nobody does."""
+    def ask(self, path: str) -> dict[str, Any] | None:
+        """The JSON that its web server answers to a GET, whatever the status; None while nobody does."""
         # Not urllib: it would send this through the proxy of the environment.
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_S)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", path)
             found: dict[str, Any] = json.load(connection.getresponse())
         except (OSError, http.client.HTTPException):
             return None
