@@ -33,6 +33,7 @@ PREFETCH_BACKOFF_S = 0.02
 FETCH_MAX_WAIT_MS = 100
 
 WATCH_INTERVAL_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 #: How long leaving the group may take.
 LEAVE_TIMEOUT_S = 2.0
 #: Nothing holds the event loop for nearly so many seconds; a batch takes tens of milliseconds.
@@ -150,8 +151,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """
         if self._consumer is not None:
             fetcher = self._consumer._fetcher
-            with suppress(asyncio.CancelledError):
-                await fetcher.close()
+            # Its routine can swallow the cancellation when an assignment ends just then, and would be waited for.
+            await asyncio.wait({asyncio.ensure_future(fetcher.close())}, timeout=CLOSE_TIMEOUT_S)
             fetcher._pending_tasks.clear()  # the consumer closes it again
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT_S):

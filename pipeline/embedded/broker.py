@@ -208,7 +208,7 @@ class Broker:
                 )
 
     def _write_settings(self) -> None:
-        voters = self._voters or {self.node_id: processes.free_port()}
+        voters = self._voters or {self.node_id: processes.free_port(taken=[self.port])}
         settings = server_properties(node_id=self.node_id, port=self.port, voters=voters)
         write_properties(self.data_dir / _SETTINGS_FILE, settings)
         write_properties(self.data_dir / _LOGGING_FILE, log4j2_properties())

@@ -39,8 +39,8 @@ class Cluster:
         full_jit: bool = False,
     ) -> None:
         self.data_dir = data_dir.absolute()
-        ports = [free_port() for _ in range(size)] if ports is None else ports
-        voters = {node: free_port() for node in range(1, size + 1)}
+        ports = _free_ports(size) if ports is None else ports
+        voters = dict(enumerate(_free_ports(size, taken=ports), start=1))
         if len({*ports, *voters.values()}) != 2 * size:
             raise BrokerError(f"A cluster of {size} nodes needs {size} different ports.")
         self.nodes = [
@@ -107,3 +107,10 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _free_ports(count: int, taken: Sequence[int] = ()) -> list[int]:
+    found: list[int] = []
+    while len(found) < count:
+        found.append(free_port(taken=[*taken, *found]))
+    return found

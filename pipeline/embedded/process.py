@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -30,14 +30,14 @@ _PORTS = range(15000, 32768)
 _ORPHAN_EXIT_MAX_S = 2.0
 
 
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on right now.
+def free_port(taken: Collection[int] = ()) -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on right now, and that is none of `taken`.
 
     Raises:
         BrokerError: none was found in a hundred attempts.
     """
     for port in random.sample(_PORTS, 100):
-        if port_is_free(port):
+        if port not in taken and port_is_free(port):
             return port
     raise BrokerError("Of a hundred ports of 127.0.0.1 none is free; give a port.")
 
