@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pipeline.app import app, settings
-from pipeline.batches import Batch, Fatal, LetGo
+from pipeline.batches import Batch, Fatal, LetGo, Refused
 from pipeline.dead_letters import INVALID, REJECTED, dead_letter
 from pipeline.delivery import SinkHealth, deliver
 from pipeline.lead import InvalidLead, decode
-from pipeline.sinks import AcceptedLead, SinkUnavailable, sink_for
+from pipeline.sinks import AcceptedLead, Sink, SinkUnavailable, sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
 __all__ = ["crm_sink", "health", "sink"]
 
-sink = sink_for(settings.crm_url)
+
+def _sink() -> Sink:
+    try:
+        return sink_for(settings.crm_url)
+    except ValueError as error:
+        app.refuse(Refused(f"LEADS_SINK_URL cannot be used: {error}."))
+
+
+sink = _sink()
 health = SinkHealth()
 
 

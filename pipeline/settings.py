@@ -21,8 +21,8 @@ EMBEDDED_BROKER_URL = "kafka://127.0.0.1:9092"
 
 AGENTS = ("dedupe", "crm_sink")
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class BadSetting(ValueError):
@@ -30,7 +30,7 @@ class BadSetting(ValueError):
 
 
 def duration_s(text: str) -> float:
-    """Seconds of `30d`, `12h`, `90m`, `45s` or a plain number of seconds."""
+    """Seconds of `30d`, `12h`, `90m` or `45s`."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ValueError("give a number with s, m, h or d, such as 30d")
@@ -38,17 +38,15 @@ def duration_s(text: str) -> float:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 < port < 65536:
+    if not (text.isdecimal() and 0 < int(text) < 65536):
         raise ValueError("a port is a number from 1 to 65535")
-    return port
+    return int(text)
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError("must be 1 or more")
-    return count
+    if not (text.isdecimal() and int(text) > 0):
+        raise ValueError("give a whole number, 1 or more")
+    return int(text)
 
 
 def _positive_s(text: str) -> float:
@@ -56,6 +54,12 @@ def _positive_s(text: str) -> float:
     if seconds <= 0:
         raise ValueError("must be more than 0")
     return seconds
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) <= 0:
+        raise ValueError("give a number of seconds, more than 0")
+    return float(text)
 
 
 def _agents(text: str) -> tuple[str, ...]:
@@ -112,7 +116,7 @@ class Settings:
         30 * 86400.0, _positive_s, "duration", "How long a repeat of a message id counts as a duplicate."
     )
     session_timeout_s: float = _setting(
-        10.0, _positive_s, "seconds", "After this long without a sign of life a worker loses its partitions."
+        10.0, _seconds, "seconds", "After this long without a sign of life a worker loses its partitions."
     )
 
     @classmethod

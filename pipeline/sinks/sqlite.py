@@ -105,7 +105,7 @@ class SQLiteSink:
     async def close(self) -> None:
         """See `Sink.close`."""
         if self._writer is not None:
-            await self._in_writer(self._disconnect)
+            await self._in_writer(self._leave)
             self._writer.shutdown(wait=False)
             self._writer = None
 
@@ -142,8 +142,8 @@ class SQLiteSink:
                 connection.execute("ROLLBACK")
             raise
         if self._has_moved():
-            # Committed to a file that nobody will find again: write it again, to the one that is there.
-            self._disconnect()
+            # Committed to a file that nobody may find again: write it again, to the one that is there.
+            self._leave_moved(connection)
             raise SinkUnavailable("the database file was replaced during a write")
         return connection.total_changes - before
 
@@ -160,10 +160,12 @@ class SQLiteSink:
     def _connected(self) -> sqlite3.Connection:
         """The connection, to the file that is at the path now."""
         if self._connection is not None and self._has_moved():
-            self._disconnect()
+            self._leave_moved(self._connection)
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if _identity(self._path) is None:
+                if self._log.exists() and self._log.stat().st_size:
+                    raise SinkUnavailable(f"{self._path.name} is gone and {self._log.name}, which has rows, is there")
                 # Twice, because only a file that was there before and is the same after is surely the one opened.
                 self._connect().close()
             before = _identity(self._path)
@@ -173,6 +175,17 @@ class SQLiteSink:
                 self._disconnect()
                 raise SinkUnavailable("the database file was replaced while it was opened")
         return self._connection
+
+    def _leave_moved(self, connection: sqlite3.Connection) -> None:
+        """Leave a file that is no longer at its path, with everything that was committed to it.
+
+        What is committed may still be in the log alone, which stays at the path; SQLite itself does not copy it when it
+        closes a moved database, and removes it when it makes a new one there.
+        """
+        busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise SinkUnavailable("the database file was moved while others write to it")
+        self._disconnect()
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
@@ -190,6 +203,11 @@ class SQLiteSink:
             connection.close()
             raise
         return connection
+
+    def _leave(self) -> None:
+        if self._connection is not None and self._has_moved():
+            self._leave_moved(self._connection)
+        self._disconnect()
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

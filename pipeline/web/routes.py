@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
+
 from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
 from pipeline.topics import CAPTURED
 from pipeline.web.capture import Capture
@@ -9,6 +14,15 @@ from pipeline.web.ops import Check, Ops
 from pipeline.web.publisher import TopicPublisher
 
 __all__: list[str] = []
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not what clients send wrongly: aiohttp answers it, and logs it with a traceback and a part of what was sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | PayloadEncodingError)
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
 _checks: dict[str, Check] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import urllib.error
 import urllib.request
@@ -148,6 +149,20 @@ def test_the_database_gone_for_a_while_costs_nothing(installation: Installation)
     installation.assert_once(sent)
     assert worker.text().count("The sink is unavailable") == 1
     assert worker.text().count("The sink is back") == 1
+
+
+def test_what_clients_send_wrongly_is_not_in_the_log(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    for request in (
+        b"POST /leads HTTP/1.1\r\nHost: a\r\nX-Bad marked@private.example\r\n\r\n",
+        b"POST /leads HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\nmarked@private.example",
+    ):
+        with socket.create_connection(("127.0.0.1", worker.port)) as connection:
+            connection.sendall(request)
+            assert connection.recv(1000).startswith(b"HTTP/1.")
+    assert post(worker, lead("m-1"))[0] == 202
+    assert "marked" not in worker.text()
+    assert "Traceback" not in worker.text()
 
 
 def test_without_a_broker_nothing_is_acknowledged(installation: Installation) -> None:

@@ -21,6 +21,14 @@ def test_a_session_timeout_that_the_broker_does_not_allow(installation: Installa
     assert "the broker does not allow such a session timeout" in worker.text()
 
 
+def test_a_sink_that_does_not_exist(installation: Installation) -> None:
+    worker = installation.worker(LEADS_SINK_URL="mysql://user:s3cret@host/crm")
+    assert worker.process.wait(timeout=60) == STATUS_REFUSED
+    assert "LEADS_SINK_URL cannot be used: no sink has such a URL" in worker.text()
+    assert "Traceback" not in worker.text()
+    assert "s3cret" not in worker.text()
+
+
 def test_another_set_of_agents_in_the_same_group(installation: Installation) -> None:
     first = installation.worker().wait_ready()
     second = installation.worker(LEADS_AGENTS="crm_sink")

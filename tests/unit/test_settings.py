@@ -48,14 +48,12 @@ def test_a_variable_sets_its_field(name: str, text: str, value: object) -> None:
     assert getattr(Settings.from_env({variable(name): text}), name) == value
 
 
-@pytest.mark.parametrize(
-    "text,seconds", [("90", 90.0), ("45s", 45.0), ("90m", 5400.0), ("2 h", 7200.0), (" 30d ", 2_592_000.0)]
-)
+@pytest.mark.parametrize("text,seconds", [("45s", 45.0), ("90m", 5400.0), ("2 h", 7200.0), (" 30d ", 2_592_000.0)])
 def test_durations(text: str, seconds: float) -> None:
     assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "-1s", "1w", "1h30m", "nan"])
+@pytest.mark.parametrize("text", ["", "d", "90", "-1s", "1w", "1h30m", "nan"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="30d"):
         duration_s(text)

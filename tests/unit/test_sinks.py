@@ -129,6 +129,40 @@ class TestSQLite(SinkContract):
         assert await sink.write(batch(2)) == 1
         assert [offset for _, _, offset in await store.rows()] == ([2, 7] if replace else [2])
 
+    async def test_a_file_that_is_moved_takes_along_what_was_committed(
+        self, sink: SQLiteSink, store: SQLiteStore
+    ) -> None:
+        """What is committed may be in the log alone, which stays where it was and belongs to the next file there."""
+        other = SQLiteSink(store.path)
+        await sink.write(batch(1))
+        await other.write(batch(2))
+        moved = store.path.rename(store.path.with_name("moved.sqlite3"))
+        assert await sink.write(batch(3)) == 1
+        assert await other.write(batch(4)) == 1
+        await other.close()
+        await sink.close()
+        assert sorted(offset for _, _, offset in await SQLiteStore(moved).rows()) == [1, 2]
+        assert sorted(offset for _, _, offset in await store.rows()) == [3, 4]
+
+    async def test_so_it_does_when_the_sink_is_closed_next(self, sink: SQLiteSink, store: SQLiteStore) -> None:
+        await sink.write(batch(1))
+        moved = store.path.rename(store.path.with_name("moved.sqlite3"))
+        await sink.close()
+        assert [offset for _, _, offset in await SQLiteStore(moved).rows()] == [1]
+        assert not store.path.exists()
+
+    async def test_a_log_without_its_database_is_not_thrown_away(self, sink: SQLiteSink, store: SQLiteStore) -> None:
+        """As a worker that was killed after its database was moved leaves it; SQLite would remove it."""
+        await sink.write(batch(1))
+        log = store.path.with_name("crm.sqlite3-wal")
+        left = log.read_bytes()
+        _unlink(store.path)
+        log.write_bytes(left)
+        fresh = SQLiteSink(store.path)
+        with pytest.raises(SinkUnavailable, match="is gone and crm"):
+            await fresh.write(batch(2))
+        assert log.read_bytes() == left
+
     async def test_a_log_that_was_deleted_is_noticed(self, sink: SQLiteSink, store: SQLiteStore) -> None:
         await sink.write(batch(1))
         store.path.with_name("crm.sqlite3-wal").unlink()
