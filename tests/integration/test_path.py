@@ -155,7 +155,7 @@ def test_what_clients_send_wrongly_is_not_in_the_log(installation: Installation)
     worker = installation.worker().wait_ready()
     for request in (
         b"POST /leads HTTP/1.1\r\nHost: a\r\nX-Bad marked@private.example\r\n\r\n",
-        b"POST /leads HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 22\r\n\r\nmarked@private.example",
+        b"POST /leads HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 14\r\n\r\nmarked@private",
     ):
         with socket.create_connection(("127.0.0.1", worker.port)) as connection:
             connection.sendall(request)
