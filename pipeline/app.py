@@ -56,6 +56,8 @@ def _take_place(slot: Slot) -> None:
             app.conf.web_port = slot.web_port
         app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
         app.conf.datadir = slot.state_dir
+    # Faust's banner was printed before and shows the defaults.
+    logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
     if wanted_slot() is not None:
         # Under `leads up` the log is for whoever runs the product: what changes, not how Faust's services start.
         for name in ("aiokafka", "faust", "mode"):
