@@ -43,9 +43,8 @@ async def _set_offset(settings: Settings, tp: TopicPartition, offset: int) -> in
     )
     await consumer.start()
     try:
-        if tp.topic not in await consumer.topics() or tp.partition not in (
-            consumer.partitions_for_topic(tp.topic) or ()
-        ):
+        known = tp.topic in await consumer.topics()  # else aiokafka would wait for it, and say so 400 times
+        if not known or tp.partition not in await consumer._client._wait_on_metadata(tp.topic):
             raise click.ClickException(f"{tp.topic} has no partition {tp.partition}.")
         consumer.assign([tp])
         before: int | None = await consumer.committed(tp)
