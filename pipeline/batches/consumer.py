@@ -268,11 +268,10 @@ def _lost(group: str, tp: TP, log: Log) -> str:
         what = (
             f"Records {log.stored} to {log.start - 1} of {where} were deleted before group {group} had processed them."
         )
-        accept = log.start
     else:
         what = f"Group {group} stands at {log.stored} of {where}, but that log ends at {log.end}: it is another log."
-        accept = log.start
-    return f"{what} To accept that and go on, stop all workers and run: leads skip {tp.topic} {tp.partition} {accept}"
+    skip = f"leads skip {tp.topic} {tp.partition} {log.start}"
+    return f"{what} To accept that and go on, stop all workers and run: {skip}"
 
 
 class BatchTransport(StockTransport):
