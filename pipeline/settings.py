@@ -154,6 +154,13 @@ class Settings:
         return [host if re.search(r":\d+$", host) else f"{host}:9092" for host in hosts]
 
     @property
+    def web_host(self) -> str:
+        """Where a worker of this machine can be reached from here, as it is written in a URL."""
+        if self.web_bind in ("", "0.0.0.0", "::"):
+            return "127.0.0.1"
+        return f"[{self.web_bind}]" if ":" in self.web_bind else self.web_bind
+
+    @property
     def replication_factor(self) -> int:
         """Replicas of a new topic."""
         return self.replication or (1 if self.embedded else 3)

@@ -10,6 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from pipeline.batches import Refused
+from pipeline.kafka import client_options
 from pipeline.settings import Settings
 
 __all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "ensure", "specs"]
@@ -48,7 +49,7 @@ async def ensure(settings: Settings) -> None:
         Refused: a topic has another number of partitions, or the broker does not let us create one.
         KafkaError: the broker cannot be reached.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap, request_timeout_ms=10_000)
+    admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
     await admin.start()
     try:
         wanted = specs(settings)

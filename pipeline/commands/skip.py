@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from pipeline.kafka import client_options
 from pipeline.settings import Settings
 
 __all__ = ["skip"]
@@ -38,9 +39,7 @@ def skip(topic: str, partition: int, offset: int) -> None:
 
 async def _set_offset(settings: Settings, tp: TopicPartition, offset: int) -> int | None:
     """Set the group's offset, and return the one before. The broker refuses it while the group has members."""
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap, group_id=settings.app_id, enable_auto_commit=False
-    )
+    consumer = AIOKafkaConsumer(**client_options(settings), group_id=settings.app_id, enable_auto_commit=False)
     await consumer.start()
     try:
         known = tp.topic in await consumer.topics()  # else aiokafka would wait for it, and say so 400 times

@@ -52,7 +52,7 @@ def up(workers: int) -> None:
     def make_workers() -> list[Child]:
         slots = _slots(settings, workers)
         text = block(settings, slots, broker.url if broker else None)
-        Announcer(slots, _host(settings), say, text, stopped).start()
+        Announcer(slots, settings.web_host, say, text, stopped).start()
         return [Child(slot.name, WORKER, {SLOT_VARIABLE: str(slot.number)}, say) for slot in slots]
 
     try:
@@ -71,7 +71,7 @@ def _slots(settings: Settings, workers: int) -> list[Slot]:
 
 def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -> str:
     """What the user is told once all workers serve: where everything is. Passwords are left out."""
-    base = f"http://{_host(settings)}:{slots[0].web_port}"
+    base = f"http://{settings.web_host}:{slots[0].web_port}"
     if embedded_url is None:
         broker = settings.broker_url
     else:
@@ -162,10 +162,3 @@ def _is_ready(host: str, port: int) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _host(settings: Settings) -> str:
-    """Where a worker can be reached from here, as it is written in a URL."""
-    if settings.web_bind in ("", "0.0.0.0", "::"):
-        return "127.0.0.1"
-    return f"[{settings.web_bind}]" if ":" in settings.web_bind else settings.web_bind
