@@ -12,24 +12,45 @@ from pipeline.lead import InvalidLead, content_hash, decode, key
 
 __all__ = ["Decision", "Rejection", "Seen", "decide"]
 
-_ENTRY = struct.Struct(">qq8s")
+_ENTRY = struct.Struct(">qq8sqII")
+#: Entries of before `times` was counted.
+_SHORT = struct.Struct(">qq8s")
+_COUNT_MAX = 2**32 - 1
 
 
 class Seen(NamedTuple):
-    """The first event with a key: its offset in `lead-captured`, the broker's time of it (ms), its content hash."""
+    """The first event with a key: its offset in `lead-captured`, the broker's time (ms), its content hash. Then how often
+    the id has come.
+
+    Every event is counted once, however often it is delivered: `last_offset` is that of the last one counted after the
+    first, -1 while there is none.
+    """
 
     offset: int
     time_ms: int
     digest: bytes
+    last_offset: int = -1
+    #: Events with this content, the first one among them.
+    times: int = 1
+    #: Events with other content.
+    conflicts: int = 0
 
     def pack(self) -> bytes:
-        """24 bytes, the value in the table."""
+        """40 bytes, the value in the table."""
         return _ENTRY.pack(*self)
 
     @classmethod
     def unpack(cls, value: bytes) -> Seen:
         """The entry in a value of the table."""
-        return cls(*_ENTRY.unpack(value))
+        return cls(*(_ENTRY if len(value) == _ENTRY.size else _SHORT).unpack(value))
+
+    def counted(self, offset: int, *, is_repeat: bool) -> Seen:
+        """The entry after a later event, at `offset`, that repeats the first one or conflicts with it."""
+        if offset <= self.last_offset:
+            return self
+        if is_repeat:
+            return self._replace(last_offset=offset, times=min(self.times + 1, _COUNT_MAX))
+        return self._replace(last_offset=offset, conflicts=min(self.conflicts + 1, _COUNT_MAX))
 
 
 class Rejection(NamedTuple):
@@ -42,12 +63,12 @@ class Rejection(NamedTuple):
 
 @dataclass(slots=True)
 class Decision:
-    """What becomes of the records of a batch; each is in exactly one of the four."""
+    """What becomes of the records of a batch: each is forwarded, rejected or a duplicate; and what the table learns."""
 
     forward: list[Any] = field(default_factory=list)
-    learned: dict[bytes, bytes] = field(default_factory=dict)
     rejected: list[Rejection] = field(default_factory=list)
     duplicates: int = 0
+    learned: dict[bytes, bytes] = field(default_factory=dict)
 
 
 def decide(records: Sequence[Any], known: Mapping[bytes, bytes], *, window_ms: float) -> Decision:
@@ -73,7 +94,10 @@ def decide(records: Sequence[Any], known: Mapping[bytes, bytes], *, window_ms: f
         if first is None:
             decision.forward.append(record)
             decision.learned[name] = this.pack()
-        elif first.digest == this.digest:
+            continue
+        is_repeat = first.digest == this.digest
+        decision.learned[name] = first.counted(record.offset, is_repeat=is_repeat).pack()
+        if is_repeat:
             decision.duplicates += 1
         else:
             detail = f"another lead has this id, at offset {first.offset}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.sinks.base import AcceptedLead, RecordsRejected, Sink, SinkError, SinkUnavailable
+from pipeline.sinks.base import AcceptedLead, RecordsRejected, Sink, SinkError, SinkUnavailable, WrittenLead
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
 
-__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable", "sink_for"]
+__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable", "WrittenLead", "sink_for"]
 
 
 def sink_for(url: str) -> Sink:

@@ -1,7 +1,8 @@
 """What a sink is: the contract between the delivery of a batch and a CRM.
 
-A sink has three calls, `open()`, `write(batch)` and `close()`. Its constructor does no I/O. Two errors tell the
-delivery what to do, and any other error is a bug in the sink and ends the worker:
+A sink has three calls for the delivery, `open()`, `write(batch)` and `close()`, and `find(name)` for whoever asks what
+became of a lead. Its constructor does no I/O. Two errors tell the delivery what to do, and any other error is a bug in
+the sink and ends the worker:
 
     SinkError
     ├── SinkUnavailable    nothing was written; try again later
@@ -12,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from pipeline.lead import Lead
 
-__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable"]
+__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable", "WrittenLead"]
 
 
 class SinkError(Exception):
@@ -50,6 +52,16 @@ class AcceptedLead:
     time_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenLead:
+    """What the CRM says of a lead that it has."""
+
+    #: What the CRM calls it.
+    record_id: str
+    #: With a time zone.
+    written_at: datetime
+
+
 class Sink(Protocol):
     """Where leads are written. One instance per worker; `write` may run for several partitions at once."""
 
@@ -71,6 +83,13 @@ class Sink(Protocol):
         Raises:
             SinkUnavailable: nothing was written; the same call may succeed later.
             RecordsRejected: nothing was written; it never will be with these records.
+        """
+
+    async def find(self, tenant: str, message_id: str) -> WrittenLead | None:
+        """The lead of this name if it is durable, else None. Does not wait for a `write`, and no `write` for it.
+
+        Raises:
+            SinkUnavailable: it cannot be asked now.
         """
 
     async def close(self) -> None:

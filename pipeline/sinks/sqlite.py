@@ -1,7 +1,7 @@
 """The default CRM: one table in one SQLite file, which every worker of a machine may write.
 
-One thread owns the connection, so that the event loop never waits for a disk. A cancelled `write` leaves its
-transaction to that thread, which commits it or rolls it back; the next call queues behind it.
+One thread owns the connection that writes, so that the event loop never waits for a disk. A cancelled `write` leaves
+its transaction to that thread, which commits it or rolls it back; the next call queues behind it. Another thread reads.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import TypeVar
 
 import msgspec
 
-from pipeline.sinks.base import AcceptedLead, RecordsRejected, SinkUnavailable
+from pipeline.sinks.base import AcceptedLead, RecordsRejected, SinkUnavailable, WrittenLead
+from pipeline.sinks.sqlite_schema import FIND, INSERTS, ROWS_AT_ONCE, create
 
 __all__ = ["SQLiteSink"]
 
@@ -27,41 +29,6 @@ BUSY_TIMEOUT_MS = 250
 CACHE_SIZE_KIB = 64 * 1024
 #: Pages of 4 KiB in the log before they are copied to the database: 40 MiB.
 CHECKPOINT_PAGES = 10_000
-
-# STRICT came with SQLite 3.37; the table is the same without it.
-_STRICT = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-
-_CREATE = f"""
-CREATE TABLE IF NOT EXISTS lead (
-    tenant           TEXT NOT NULL,
-    message_id       TEXT NOT NULL,
-    email            TEXT,
-    phone            TEXT,
-    name             TEXT,
-    company          TEXT,
-    source           TEXT,
-    campaign         TEXT,
-    captured_at      TEXT,             -- UTC, by the clock of the sender
-    fields           TEXT NOT NULL,    -- a JSON object
-    source_partition INTEGER NOT NULL, -- where the lead stands in lead-accepted
-    source_offset    INTEGER NOT NULL,
-    written_at       TEXT NOT NULL,    -- UTC
-    PRIMARY KEY (tenant, message_id)
-) {_STRICT}
-"""
-
-# Only a conflict of the primary key is a lead that is already there. A conflict of any other constraint, which
-# somebody may have added, is an error: otherwise it would drop a lead in silence.
-_INTO = """
-INSERT INTO lead (tenant, message_id, email, phone, name, company, source, campaign, captured_at, fields,
-                  source_partition, source_offset, written_at)
-VALUES"""
-_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ONCE = "ON CONFLICT (tenant, message_id) DO NOTHING"
-#: Rows of one statement. The largest stays well below the 32,766 parameters that SQLite allows.
-_ROWS_AT_ONCE = (500, 50, 5, 1)
-_INSERTS = {count: f"{_INTO} {', '.join([_ROW] * count)} {_ONCE}" for count in _ROWS_AT_ONCE}
-_INSERT = _INSERTS[1]
 
 #: What passes by itself, or when somebody makes room or repairs a disk. Everything else is a bug, ours or the schema's.
 _UNAVAILABLE = frozenset(
@@ -90,6 +57,7 @@ class SQLiteSink:
         self._path = path.absolute()
         self._log = self._path.with_name(self._path.name + "-wal")
         self._writer: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
         # From here on: only touched by the writer thread.
         self._connection: sqlite3.Connection | None = None
         self._opened: tuple[_Identity, _Identity] = (None, None)
@@ -102,32 +70,36 @@ class SQLiteSink:
         """See `Sink.write`. One transaction, on the disk when this returns (`synchronous=FULL`)."""
         return await self._in_writer(lambda: self._write(leads))
 
+    async def find(self, tenant: str, message_id: str) -> WrittenLead | None:
+        """See `Sink.find`."""
+        if self._reader is None:
+            self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-reader")
+        return await asyncio.get_running_loop().run_in_executor(self._reader, self._find, tenant, message_id)
+
     async def close(self) -> None:
         """See `Sink.close`."""
         if self._writer is not None:
             await self._in_writer(self._leave)
             self._writer.shutdown(wait=False)
             self._writer = None
+        if self._reader is not None:
+            self._reader.shutdown(wait=False)
+            self._reader = None
 
     async def _in_writer(self, call: Callable[[], _Result]) -> _Result:
         if self._writer is None:
             self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite-writer")
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._translated, call)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._in_thread, call)
 
-    def _translated(self, call: Callable[[], _Result]) -> _Result:
-        """Run `call`; what passes by itself becomes SinkUnavailable."""
-        try:
+    def _in_thread(self, call: Callable[[], _Result]) -> _Result:
+        with _translated(on_broken=self._disconnect):
             return call()
-        except sqlite3.OperationalError as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # SQLITE_BUSY of SQLITE_BUSY_SNAPSHOT
-            if code not in _UNAVAILABLE:
-                raise
-            if code not in _CONTENDED:
-                # After an I/O error trust nothing of this connection, its descriptors included.
-                self._disconnect()
-            raise SinkUnavailable(error.sqlite_errorname) from None
-        except OSError as error:
-            raise SinkUnavailable(errno.errorcode.get(error.errno or 0, "OSError")) from None
+
+    def _find(self, tenant: str, message_id: str) -> WrittenLead | None:
+        # A connection for each question: it costs a tenth of a millisecond, and always sees the file that is there.
+        with _translated(), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute(FIND, (tenant, message_id)).fetchone()
+        return None if row is None else WrittenLead(str(row[0]), datetime.fromisoformat(row[1]))
 
     def _write(self, leads: Sequence[AcceptedLead]) -> int:
         connection = self._connected()
@@ -196,9 +168,7 @@ class SQLiteSink:
             # written several times over.
             connection.execute(f"PRAGMA cache_size = -{CACHE_SIZE_KIB}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_CREATE)
-            connection.execute("COMMIT")
+            create(connection)
         except BaseException:
             connection.close()
             raise
@@ -222,6 +192,23 @@ class SQLiteSink:
         return _identity(self._path), _identity(self._log)
 
 
+@contextmanager
+def _translated(on_broken: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """What passes by itself becomes SinkUnavailable."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # SQLITE_BUSY of SQLITE_BUSY_SNAPSHOT
+        if code not in _UNAVAILABLE:
+            raise
+        if code not in _CONTENDED:
+            # After an I/O error trust nothing of this connection, its descriptors included.
+            on_broken()
+        raise SinkUnavailable(error.sqlite_errorname) from None
+    except OSError as error:
+        raise SinkUnavailable(errno.errorcode.get(error.errno or 0, "OSError")) from None
+
+
 def _identity(path: Path) -> _Identity:
     # By name and never by opening it: closing a second descriptor would drop the locks that SQLite holds on the file.
     try:
@@ -238,9 +225,9 @@ def _insert_all(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...
     the writer would queue behind the event loop a thousand times for a batch.
     """
     start = 0
-    for count in _ROWS_AT_ONCE:
+    for count in ROWS_AT_ONCE:
         while len(rows) - start >= count:
-            connection.execute(_INSERTS[count], list(chain.from_iterable(rows[start : start + count])))
+            connection.execute(INSERTS[count], list(chain.from_iterable(rows[start : start + count])))
             start += count
 
 
@@ -250,7 +237,7 @@ def _rejected(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]
     for index, row in enumerate(rows):
         connection.execute("SAVEPOINT record")
         try:
-            connection.execute(_INSERT, row)
+            connection.execute(INSERTS[1], row)
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
             # The name only: the message of a constraint or trigger may quote the record.
             reasons[index] = error.sqlite_errorname

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import pytest
@@ -91,6 +92,25 @@ class SinkContract:
     async def test_message_ids_are_names_within_a_tenant(self, sink: Sink, store: Store) -> None:
         assert await sink.write([accepted(1), accepted(2, message_id="m1", tenant="other")]) == 2
         assert [lead.tenant for lead, _, _ in await store.rows()] == ["acme", "other"]
+
+    async def test_what_was_written_is_found_by_its_name(self, sink: Sink) -> None:
+        started = datetime.now(UTC)
+        await sink.write(batch(1, 2))
+        await sink.write([accepted(3), accepted(4, message_id="m1")])
+        found = {name: await sink.find("acme", name) for name in ("m1", "m2", "m3")}
+        assert len({row.record_id for row in found.values() if row}) == 3
+        assert all(row and started <= row.written_at <= datetime.now(UTC) for row in found.values())
+        assert await sink.find("acme", "m1") == found["m1"]
+        assert [await sink.find("acme", "m9"), await sink.find("other", "m1")] == [None, None]
+
+    async def test_it_is_found_while_others_write(self, sink: Sink, store: Store) -> None:
+        other = store.sink()
+        await sink.write(batch(1))
+        write = asyncio.create_task(other.write(batch(*range(2, 2000))))
+        while not write.done():
+            assert await sink.find("acme", "m1") is not None
+            await asyncio.sleep(0)
+        await other.close()
 
     async def test_an_empty_batch(self, sink: Sink) -> None:
         assert await sink.write([]) == 0

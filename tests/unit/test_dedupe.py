@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 import pytest
@@ -33,6 +34,10 @@ def learned(*records: Record) -> dict[bytes, bytes]:
     return run(*records).learned
 
 
+def entry(table: dict[bytes, bytes], message_id: str = "m-1") -> Seen:
+    return Seen.unpack(table[f"default/{message_id}".encode()])
+
+
 def reasons(decision: Decision) -> list[tuple[int, str]]:
     return [(rejection.record.offset, rejection.reason) for rejection in decision.rejected]
 
@@ -44,9 +49,20 @@ def test_a_new_lead_is_forwarded_and_learned() -> None:
     assert (seen.offset, seen.time_ms, len(seen.digest)) == (5, 70, 8)
 
 
-def test_a_repeat_is_dropped_and_leaves_the_entry_of_the_first() -> None:
-    decision = run(captured(6, time_ms=10), known=learned(captured(5)))
-    assert (decision.forward, decision.learned, decision.duplicates) == ([], {}, 1)
+def test_a_repeat_is_dropped_and_counted_in_the_entry_of_the_first() -> None:
+    before = learned(captured(5))
+    decision = run(captured(6, time_ms=10), known=before)
+    assert (decision.forward, decision.duplicates) == ([], 1)
+    first = entry(before)
+    assert entry(decision.learned) == first._replace(last_offset=6, times=2)
+
+
+def test_an_event_is_counted_once_however_often_it_is_delivered() -> None:
+    records = [captured(5), captured(6), captured(7, name="Grace"), captured(8)]
+    after = run(*records)
+    assert (entry(after.learned).times, entry(after.learned).conflicts) == (3, 1)
+    for start in range(len(records)):
+        assert run(*records[start:], known=after.learned).learned == after.learned
 
 
 def test_a_repeat_within_the_batch_is_dropped() -> None:
@@ -83,7 +99,8 @@ def test_other_content_under_the_same_id_is_a_conflict_and_never_dropped() -> No
     assert reasons(decision) == [(6, ID_CONFLICT)]
     assert "offset 5" in decision.rejected[0].detail
     assert "Grace" not in decision.rejected[0].detail
-    assert (decision.forward, decision.learned, decision.duplicates) == ([], {}, 0)
+    assert (decision.forward, decision.duplicates) == ([], 0)
+    assert (entry(decision.learned).offset, entry(decision.learned).conflicts) == (5, 1)
 
 
 def test_a_conflict_within_the_batch() -> None:
@@ -144,10 +161,15 @@ def test_ids_are_unique_within_their_tenant_only() -> None:
     assert len(decision.forward) == 2
 
 
-def test_an_entry_is_24_bytes() -> None:
-    seen = Seen(2**62, 2**42, b"12345678")
-    assert len(seen.pack()) == 24
+def test_an_entry_is_40_bytes() -> None:
+    seen = Seen(2**62, 2**42, b"12345678", 2**62 + 1, 2**32 - 1, 7)
+    assert len(seen.pack()) == 40
     assert Seen.unpack(seen.pack()) == seen
+    assert seen.counted(2**62 + 2, is_repeat=True).times == 2**32 - 1
+
+
+def test_an_entry_of_before_repeats_were_counted_can_still_be_read() -> None:
+    assert Seen.unpack(struct.pack(">qq8s", 5, 70, b"12345678")) == Seen(5, 70, b"12345678")
 
 
 EVENTS = st.lists(
@@ -196,6 +218,7 @@ def test_it_decides_as_the_naive_model_however_the_log_is_cut(
         position += size
     model = naive(records)
     assert (forwarded, conflicts, duplicates) == (model["forward"], model["conflict"], len(model["duplicate"]))
+    assert table == learned(*records)
 
 
 @given(EVENTS, st.data())
@@ -209,3 +232,4 @@ def test_a_batch_that_the_table_knows_already_is_decided_as_the_first_time(
     model = naive(records)
     assert [one.offset for one in again.forward] == model["forward"]
     assert [rejection.record.offset for rejection in again.rejected] == model["conflict"]
+    assert again.learned == learned(*records)

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,18 @@ import pytest
 
 from pipeline.lead import Lead, parse
 from pipeline.settings import Settings
-from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable, sink_for
+from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable, WrittenLead, sink_for
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
 from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch
+
+FIRST_TABLE = """
+CREATE TABLE lead (
+    tenant TEXT NOT NULL, message_id TEXT NOT NULL, email TEXT, phone TEXT, name TEXT, company TEXT, source TEXT,
+    campaign TEXT, captured_at TEXT, fields TEXT NOT NULL, source_partition INTEGER NOT NULL,
+    source_offset INTEGER NOT NULL, written_at TEXT NOT NULL, PRIMARY KEY (tenant, message_id)
+) STRICT
+"""
 
 
 class MemoryStore:
@@ -28,12 +37,13 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], AcceptedLead] = {}
+        self._times: dict[tuple[str, str], datetime] = {}
         self._sinks: list[MemorySink] = []
         self._refused: set[str] = set()
 
     def sink(self) -> Sink:
         sink = MemorySink(reject=lambda accepted: "refused" if accepted.lead.message_id in self._refused else None)
-        sink.rows = self._rows
+        sink.rows, sink.times = self._rows, self._times
         self._sinks.append(sink)
         return sink
 
@@ -234,6 +244,30 @@ class TestSQLite(SinkContract):
         sink = store.sink()
         with pytest.raises(sqlite3.OperationalError):
             await sink.write(batch(1))
+        await sink.close()
+
+    async def test_a_table_of_the_first_version_keeps_its_rows_and_gets_an_id(self, store: SQLiteStore) -> None:
+        store.execute(FIRST_TABLE)
+        for number in (7, 8):
+            store.execute(
+                "INSERT INTO lead (tenant, message_id, phone, fields, source_partition, source_offset, written_at)"
+                f" VALUES ('acme', 'm{number}', '1', '{{}}', 3, {number}, '2026-01-31T12:00:00.000000Z')"
+            )
+        store.execute("DELETE FROM lead WHERE message_id = 'm7'")
+        sinks = [store.sink(), store.sink()]
+        await asyncio.gather(*(sink.open() for sink in sinks))
+        assert await sinks[0].write([accepted(8), accepted(9)]) == 1
+        assert [offset for _, _, offset in await store.rows()] == [8, 9]
+        found = await sinks[1].find("acme", "m8")
+        assert found == WrittenLead("2", datetime(2026, 1, 31, 12, tzinfo=UTC))
+        for sink in sinks:
+            await sink.close()
+
+    async def test_nothing_can_be_found_where_there_is_no_database(self, store: SQLiteStore) -> None:
+        sink = store.sink()
+        with pytest.raises(SinkUnavailable, match="SQLITE_CANTOPEN"):
+            await sink.find("acme", "m1")
+        assert not store.path.exists()
         await sink.close()
 
     @pytest.mark.parametrize("place", ["", "file/crm.sqlite3"])
