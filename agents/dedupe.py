@@ -7,7 +7,7 @@ from pipeline.batches import Batch, together
 from pipeline.dead_letters import dead_letter
 from pipeline.dedupe import decide
 from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
-from tables.seen import known, seen
+from tables.seen import seen
 
 __all__ = ["dedupe"]
 
@@ -15,7 +15,7 @@ __all__ = ["dedupe"]
 @app.batch_agent(app.batch_topic(CAPTURED), name="dedupe")
 async def dedupe(batch: Batch) -> None:
     """Forward what is new, dead-letter what is no lead. The table learns last: it never runs ahead of the log."""
-    entries = known(batch.tp.partition, (record.key for record in batch.records))
+    entries = seen.known(batch.tp.partition, (record.key for record in batch.records))
     decision = decide(batch.records, entries, window_ms=settings.dedupe_window * 1000)
     accepted = [(record.key, record.value, record.headers) for record in decision.forward]
     rejected = [dead_letter(r, group=settings.app_id, reason=why, detail=what) for r, why, what in decision.rejected]

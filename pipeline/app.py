@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import AlreadyConfiguredWarning
 
 from pipeline import topics
-from pipeline.batches import Batch, BatchApp, Refused, is_passing
+from pipeline.batches import Batch, BatchApp, Fatal, Refused, is_passing
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
 from pipeline.settings import BadSetting, Settings
 from pipeline.slots import Slot, SlotError, take_slot, wanted_slot
@@ -43,6 +43,8 @@ settings = _settings()
 
 async def _on_bug(batch: Batch, error: Exception) -> None:
     """Dead-letter the only record of `batch`, which makes our code raise."""
+    if batch.tp.topic == topics.DEAD_LETTER:
+        raise Fatal("The code raises for a dead letter; dead-lettering it would never end") from error
     letter = dead_letter(batch.records[0], group=settings.app_id, reason=BUG, detail=traceback_text(error))
     await app.appender.append(batch, topics.DEAD_LETTER, [letter])
 
@@ -90,9 +92,15 @@ async def _ensure_topics() -> None:
         await asyncio.sleep(BROKER_RETRY_S)
 
 
+def _modules() -> list[str]:
+    """What a worker runs. Whoever writes the CRM also answers for what could not be written."""
+    agents = [*settings.agents, *(["dead_letters"] if "crm_sink" in settings.agents else [])]
+    return [*(f"agents.{name}" for name in agents), "pipeline.web.routes"]
+
+
 app = BatchApp(
     settings.app_id,
-    modules=[*(f"agents.{name}" for name in settings.agents), "pipeline.web.routes"],
+    modules=_modules(),
     broker=";".join(f"kafka://{host}" for host in settings.bootstrap),
     store="rocksdb://",
     version=1,

@@ -19,8 +19,8 @@ _COUNT_MAX = 2**32 - 1
 
 
 class Seen(NamedTuple):
-    """The first event with a key: its offset in `lead-captured`, the broker's time (ms), its content hash. Then how often
-    the id has come.
+    """The first event with a key: its offset in `lead-captured`, the broker's time (ms), its content hash. Then how
+    often the id has come.
 
     Every event is counted once, however often it is delivered: `last_offset` is that of the last one counted after the
     first, -1 while there is none.

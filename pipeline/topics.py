@@ -39,6 +39,8 @@ def specs(settings: Settings) -> list[TopicSpec]:
     topics = [TopicSpec(name, settings.retention) for name in (CAPTURED, ACCEPTED, DEAD_LETTER)]
     if "dedupe" in settings.agents:
         topics.append(TopicSpec(changelog(settings.app_id, "seen"), settings.dedupe_window, compacted=True))
+    if "crm_sink" in settings.agents:
+        topics.append(TopicSpec(changelog(settings.app_id, "dead-letters"), settings.retention, compacted=True))
     return topics
 
 

@@ -7,25 +7,18 @@ Value: `pipeline.dedupe.Seen`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from pipeline.app import app, settings
 from pipeline.batches import BatchTable
 from pipeline.dedupe import Seen
 
-__all__ = ["known", "seen"]
+__all__ = ["seen"]
 
 #: Entries are kept that much longer than the window, because the clock here need not be the broker's.
 CLOCK_SLACK_S = 3600.0
 
 seen = BatchTable(app, name="seen", partitions=settings.partitions)
 app.tables.add(seen)
-
-
-def known(partition: int, keys: Iterable[bytes | None]) -> dict[bytes, bytes]:
-    """The entries of those of `keys` that are in the table."""
-    asked = list({key for key in keys if key is not None})
-    return {key: value for key, value in zip(asked, seen.get_many(partition, asked), strict=True) if value is not None}
 
 
 @app.timer(interval=max(60.0, settings.dedupe_window / 24))

@@ -35,8 +35,8 @@ IDLE_S = 0.5
 class BatchRecovery(Watched, Recovery):
     """One recovery at a time; a revocation cancels it, the next assignment starts another."""
 
-    #: Changelog records still to be read, for the web view; None when recovered.
-    remaining: int | None = None
+    #: Changelog records still to be read of each partition, for the web view; None when recovered.
+    to_go: Mapping[TP, int] | None = None
 
     _running: asyncio.Future[None] | None = None
 
@@ -103,7 +103,7 @@ class BatchRecovery(Watched, Recovery):
         self.tables.on_actives_ready()
         self.tables.on_standbys_ready()
         app.on_rebalance_end()
-        self.remaining = None
+        self.to_go = None
         self.log.info("Worker ready: generation %s, %s partitions", generation_id, len(app.consumer.assignment()))
         await app._fetcher.maybe_start()
 
@@ -151,7 +151,7 @@ class BatchRecovery(Watched, Recovery):
         queue = self.tables.changelog_queue
         arrival = asyncio.ensure_future(queue.get())
         try:
-            while self._count(consumer, ends):
+            while self._count(consumer, ends) > 0:
                 # The log may end in offsets without a record. The consumer steps over them by itself, so look again.
                 # Not `wait_for`: when its time is up just as an event arrives, the event would be lost.
                 await asyncio.wait({arrival}, timeout=IDLE_S)
@@ -168,8 +168,8 @@ class BatchRecovery(Watched, Recovery):
             consumer.ack(event.message)
 
     def _count(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> int:
-        self.remaining = sum(max(0, end - (consumer.checkpoints.reached(tp) or 0)) for tp, end in ends.items())
-        return self.remaining
+        self.to_go = {tp: max(0, end - (consumer.checkpoints.reached(tp) or 0)) for tp, end in ends.items()}
+        return sum(self.to_go.values())
 
     def _table(self, tp: TP) -> BatchTable:
         return cast(BatchTable, self.tables._changelogs[tp.topic])

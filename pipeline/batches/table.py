@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -106,6 +106,12 @@ class BatchStore(StockStore):
         except Exception as error:
             raise Fatal(f"The table {self.table_name} cannot be {done}: {error}") from error
 
+    def scan(self, partition: int, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """At most `limit` entries in the order of their keys, from `start` on."""
+        with self._fatal("read"):
+            entries = self._db_for_partition(partition).items(from_key=start)
+            return list(islice((entry for entry in entries if entry[0] != self.offset_key), limit))
+
     def sweep(self, partition: int, start: bytes, is_expired: Callable[[bytes], bool]) -> bytes | None:
         """Remove what is expired of the next entries from `start` on; returns where to go on, None at the end."""
         db = self._dbs.get(partition)
@@ -169,9 +175,19 @@ class BatchTable(faust.Table[bytes, bytes]):
             self.app.conf.store, self.app, self, table_name=self.name, key_type=bytes, value_type=bytes, loop=self.loop
         )
 
-    def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The values of `keys` in `partition`, None where there is none."""
-        return self.data.get_many(partition, keys)
+    def get(self, partition: int, key: bytes) -> bytes | None:
+        """The value of `key` in `partition`, None where there is none."""
+        return self.data.get_many(partition, [key])[0]
+
+    def known(self, partition: int, keys: Iterable[bytes | None]) -> dict[bytes, bytes]:
+        """The entries of those of `keys` that are in `partition`."""
+        asked = list({key for key in keys if key is not None})
+        values = self.data.get_many(partition, asked)
+        return {key: value for key, value in zip(asked, values, strict=True) if value is not None}
+
+    def scan(self, partition: int, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """At most `limit` entries of `partition` in the order of their keys, from `start` on."""
+        return self.data.scan(partition, start, limit)
 
     async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> tuple[int, int]:
         """Append `entries` to the changelog; returns its first and next offset once the broker has acknowledged.

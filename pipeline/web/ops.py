@@ -45,5 +45,5 @@ class Ops:
     def _tables(self) -> str | None:
         if self._app.tables.actives_ready:
             return None
-        remaining = self._app.tables.recovery.remaining
-        return "recovering" if remaining is None else f"recovering, {remaining} changelog records to go"
+        to_go = self._app.tables.recovery.to_go
+        return "recovering" if to_go is None else f"recovering, {sum(to_go.values())} changelog records to go"

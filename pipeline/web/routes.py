@@ -10,8 +10,12 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
 from pipeline.topics import CAPTURED
 from pipeline.web.capture import Capture
+from pipeline.web.entries import letters_entry, seen_entry
 from pipeline.web.ops import Check, Ops
+from pipeline.web.peers import Peers
 from pipeline.web.publisher import TopicPublisher
+from pipeline.web.status import StatusView
+from pipeline.web.tables import ShownTable, TablesView
 
 __all__: list[str] = []
 
@@ -26,16 +30,27 @@ logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
 _checks: dict[str, Check] = {}
 
-if "crm_sink" in settings.agents:
-    from agents.crm_sink import health
-
-    _checks["sink"] = lambda: None if health.reachable else f"unavailable: {health.reason}"
-
-app.routes += Ops(app, _checks).routes()
-app.routes += Capture(TopicPublisher(lambda: app.producer._producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()
+_tables: dict[str, ShownTable] = {}
+_seen = None
 
 if "dedupe" in settings.agents:
-    from pipeline.web.tables import SeenView
-    from tables.seen import seen
+    from tables.seen import seen as _seen
 
-    app.routes += SeenView(app, seen, settings.partitions).routes()
+    _tables["seen"] = ShownTable(_seen, seen_entry)
+
+if "crm_sink" in settings.agents:
+    from agents.crm_sink import health, sink
+    from tables.dead_letters import dead_letters
+
+    _tables["dead-letters"] = ShownTable(dead_letters, letters_entry)
+    _checks["sink"] = lambda: None if health.reachable else f"unavailable: {health.reason}"
+
+# Every app has a table, and its tables are assigned together.
+_peers = Peers(app, next(iter(_tables.values())).table.changelog_topic_name, settings.partitions)
+
+if "crm_sink" in settings.agents:
+    app.routes += StatusView(app, _peers, sink, dead_letters=dead_letters, seen=_seen).routes()
+
+app.routes += TablesView(app, _peers, _tables).routes()
+app.routes += Ops(app, _checks).routes()
+app.routes += Capture(TopicPublisher(lambda: app.producer._producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()

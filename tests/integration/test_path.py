@@ -5,38 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import urllib.error
-import urllib.request
 from contextlib import closing
 from typing import Any
 
 import pytest
 
 from pipeline import topics
+from tests.integration.asking import get, post
 from tests.integration.installation import Installation, Worker, key, lead, leads, partition
 
 pytestmark = pytest.mark.integration
-
-
-def post(worker: Worker, body: Any, **headers: str) -> tuple[int, Any]:
-    """POST JSON to /leads; returns status and answer."""
-    request = urllib.request.Request(
-        f"{worker.url}/leads", json.dumps(body).encode(), {"Content-Type": "application/json", **headers}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def get(worker: Worker, path: str) -> tuple[int, Any]:
-    """GET JSON; returns status and answer."""
-    try:
-        with urllib.request.urlopen(f"{worker.url}{path}", timeout=30) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_a_lead_posted_twice_becomes_one_row(installation: Installation) -> None:

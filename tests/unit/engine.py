@@ -14,11 +14,18 @@ P0, P1 = TP(TOPIC, 0), TP(TOPIC, 1)
 
 
 def record(
-    offset: int, *, value: bytes | None = None, key: bytes | None = None, time_ms: int = 0, partition: int = 0
+    offset: int,
+    *,
+    value: bytes | None = None,
+    key: bytes | None = None,
+    time_ms: int = 0,
+    partition: int = 0,
+    topic: str = TOPIC,
+    headers: Iterable[tuple[str, bytes]] = (),
 ) -> ConsumerRecord[bytes, bytes]:
     """A record as aiokafka delivers it."""
     sizes = len(key or b""), len(value or b"")
-    return ConsumerRecord(TOPIC, partition, offset, time_ms, 1, key, value, None, *sizes, ())
+    return ConsumerRecord(topic, partition, offset, time_ms, 1, key, value, None, *sizes, tuple(headers))
 
 
 def batch_of(offsets: Iterable[int], *, epoch: Epoch, tp: TP = P0, next_offset: int | None = None) -> Batch:

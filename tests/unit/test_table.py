@@ -62,3 +62,11 @@ def test_a_sweep_removes_what_is_expired_and_nothing_else(store: BatchStore) -> 
 def test_a_sweep_does_not_open_a_database(store: BatchStore) -> None:
     assert store.sweep(5, b"", lambda value: True) is None
     assert 5 not in store._dbs
+
+
+def test_entries_are_scanned_in_the_order_of_their_keys_without_the_offset(store: BatchStore) -> None:
+    store.write(0, {b"c": b"3", b"a": b"1", b"b": b"2"}, 7)
+    assert store.scan(0, b"", 2) == [(b"a", b"1"), (b"b", b"2")]
+    assert store.scan(0, b"b\0", 2) == [(b"c", b"3")]
+    assert store.scan(0, b"d", 2) == []
+    assert [key for key, _ in store.scan(0, b"", 10)] == [b"a", b"b", b"c"]

@@ -1,0 +1,80 @@
+"""The workers among themselves: who owns a partition, and what it answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiohttp
+import msgspec
+from aiohttp import hdrs, web
+from aiokafka.partitioner import DefaultPartitioner
+from faust.types import TP
+
+from pipeline.web.problems import Problem
+
+__all__ = ["Peers", "cannot_say", "is_from_peer"]
+
+#: Set on a question from worker to worker, so that two that disagree on the owner do not send it around for ever.
+FORWARDED = "X-Leads-Forwarded"
+OWNER_TIMEOUT_S = 3.0
+
+
+class Peers:
+    """Finds and asks the owner of a partition. Topics and changelogs of an app are assigned together: whoever owns a
+    partition of one has the partition with this number of all.
+
+    Arguments:
+        app: The app of this worker.
+        changelog: A changelog topic of it: whoever has a partition of it owns that number.
+        partitions: How many there are.
+    """
+
+    def __init__(self, app: Any, changelog: str, partitions: int) -> None:
+        self._app = app
+        self._changelog = changelog
+        self._partition = DefaultPartitioner()
+        self.partitions = list(range(partitions))
+
+    def partition(self, key: bytes) -> int:
+        """The partition of a key, as every producer chooses it."""
+        number: int = self._partition(key, self.partitions, self.partitions)
+        return number
+
+    def is_ours(self, partition: int) -> bool:
+        """Whether this worker owns `partition`, and has its tables."""
+        return partition in self.ours() and self._app.tables.actives_ready and not self._app.rebalancing
+
+    def ours(self) -> set[int]:
+        """The partitions that are assigned to this worker, whether it has recovered their tables or not."""
+        return {tp.partition for tp in self._app.assignor.assigned_actives() if tp.topic == self._changelog}
+
+    def owner(self, partition: int) -> str | None:
+        """The URL of the worker that owns `partition`, as of the last assignment."""
+        owner: str | None = self._app.assignor._tps_url.get(TP(self._changelog, partition))
+        return owner
+
+    async def ask(self, owner: str | None, path: str) -> tuple[int, Any]:
+        """Status and JSON that `owner` answers to a GET of `path`.
+
+        Raises:
+            Problem: 503, nobody can say right now.
+        """
+        if owner is None:
+            raise cannot_say("No worker owns this partition right now.")
+        headers = {FORWARDED: "1", hdrs.ACCEPT: "application/json"}
+        timeout = aiohttp.ClientTimeout(total=OWNER_TIMEOUT_S)
+        try:
+            async with self._app.http_client.get(f"{owner}{path}", headers=headers, timeout=timeout) as answer:
+                return answer.status, msgspec.json.decode(await answer.read())
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
+            raise cannot_say("The worker that owns this partition does not answer.") from None
+
+
+def is_from_peer(request: web.Request) -> bool:
+    """Whether another worker asks, which wants to know what this one has itself."""
+    return FORWARDED in request.headers
+
+
+def cannot_say(detail: str) -> Problem:
+    """Why nobody can answer right now."""
+    return Problem(503, "Cannot say right now", detail, headers={hdrs.RETRY_AFTER: "1"})

@@ -1,0 +1,224 @@
+"""`GET /leads/{tenant}/{message_id}`: what became of a lead, asked of any worker, answered by its partition's owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from pipeline.dead_letters import unpack
+from pipeline.dedupe import Seen
+from pipeline.sinks import Sink, SinkUnavailable, WrittenLead
+from pipeline.status import Evidence, State, judge, letter
+from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
+from pipeline.web.pages import page, problem_page, wants_html
+from pipeline.web.peers import Peers, cannot_say, is_from_peer
+from pipeline.web.problems import Problem
+
+__all__ = ["StatusView"]
+
+BROKER_TIMEOUT_S = 3.0
+NO_STORE: Mapping[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    tenant: str
+    message_id: str
+    partition: int
+    #: Of the record in `lead-captured` that the receipt names, if one is given.
+    offset: int | None
+
+    @property
+    def key(self) -> bytes:
+        return f"{self.tenant}/{self.message_id}".encode()
+
+    @property
+    def path(self) -> str:
+        receipt = "" if self.offset is None else f"?partition={self.partition}&offset={self.offset}"
+        return f"/leads/{quote(self.tenant, safe='')}/{quote(self.message_id, safe='')}{receipt}"
+
+
+class StatusView:
+    """Answers pending, written or dead-lettered; 404 for an id that is not known, 503 while nobody can say.
+
+    Arguments:
+        app: The app of this worker.
+        peers: The other workers.
+        sink: The CRM.
+        dead_letters: The table of this name.
+        seen: The table of this name, None in an app that does not dedupe.
+    """
+
+    def __init__(self, app: Any, peers: Peers, sink: Sink, *, dead_letters: Any, seen: Any | None) -> None:
+        self._app = app
+        self._peers = peers
+        self._sink = sink
+        self._dead_letters = dead_letters
+        self._seen = seen
+
+    def routes(self) -> list[web.RouteDef]:
+        """`GET /leads/{tenant}/{message_id}`."""
+        return [web.get("/leads/{tenant}/{message_id}", self.get)]
+
+    async def get(self, request: web.Request) -> web.Response:
+        """200 with the state, in JSON or, for a browser, in words."""
+        try:
+            question = self._question(request)
+            answer = await self._answer(question, is_from_peer(request))
+        except Problem as problem:
+            return _page_of(request, problem) if wants_html(request) else problem.response()
+        if wants_html(request):
+            return _receipt(answer)
+        return web.json_response(answer, headers=NO_STORE)
+
+    def _question(self, request: web.Request) -> _Question:
+        tenant, message_id = request.match_info["tenant"], request.match_info["message_id"]
+        partition = self._peers.partition(f"{tenant}/{message_id}".encode())
+        given = [request.query.get(name) for name in ("partition", "offset")]
+        if given == [None, None]:
+            return _Question(tenant, message_id, partition, None)
+        numbers = [int(text) for text in given if text and text.isdecimal() and len(text) < 20]
+        if len(numbers) != 2:
+            raise _bad("Give both partition and offset as the receipt has them, or neither.")
+        if numbers[0] != partition:
+            raise _bad(f"Leads with this id are in partition {partition}; it is another lead's receipt.")
+        return _Question(tenant, message_id, partition, numbers[1])
+
+    async def _answer(self, question: _Question, is_from_peer: bool) -> dict[str, Any]:
+        if self._peers.is_ours(question.partition):
+            return await self._of_owner(question)
+        if is_from_peer:
+            raise cannot_say("The partition of this lead is being assigned.")
+        try:
+            status, answer = await self._peers.ask(self._peers.owner(question.partition), question.path)
+        except Problem:
+            return await self._without_owner(question)
+        if status == 404:
+            raise _missing()
+        if status != 200:
+            return await self._without_owner(question)
+        return dict(answer)
+
+    async def _of_owner(self, question: _Question) -> dict[str, Any]:
+        written = await self._find(question)
+        # A row is final; whether there is none can only be told after all that lies upstream of it.
+        found = await self._evidence(question) if written is None else Evidence(written=written)
+        state = judge(found)
+        if state is State.MISSING:
+            raise _missing()
+        if state is State.UNKNOWN:
+            raise cannot_say("This worker has not read all dead letters or accepted leads yet.")
+        entry = self._entry(question) if self._peers.is_ours(question.partition) else None
+        return _body(question, state, found, entry)
+
+    async def _evidence(self, question: _Question) -> Evidence:
+        consumer, epoch = self._app.consumer, self._app.consumer.epoch
+        # In this order: see `Evidence`.
+        captured = consumer.checkpoints.reached(TP(CAPTURED, question.partition))
+        entry = self._entry(question)
+        logs = await self._logs(question.partition)
+        reached = {topic: consumer.checkpoints.reached(TP(topic, question.partition)) for topic in logs}
+        packed = self._dead_letters.get(question.partition, question.key)
+        written = await self._find(question)
+        if epoch.over or any(_is_behind(logs[topic].stored, at) for topic, at in reached.items()):
+            # Somebody else works on this partition, or has: what is known here may be old.
+            raise cannot_say("The partition of this lead has just gone to another worker.")
+        lags = {topic: log.end - (reached[topic] or 0) for topic, log in logs.items()}
+        offset = question.offset
+        has_receipt = offset is not None and offset < logs[CAPTURED].end  # else it is of another log
+        return Evidence(
+            has_receipt=has_receipt,
+            dedupes=self._seen is not None,
+            is_ahead=has_receipt and captured is not None and offset is not None and offset >= captured,
+            seen=entry,
+            accepted_lag=lags[ACCEPTED],
+            letters_lag=lags[DEAD_LETTER],
+            letters={} if packed is None else unpack(packed),
+            written=written,
+        )
+
+    async def _without_owner(self, question: _Question) -> dict[str, Any]:
+        """What can be said for sure while the owner recovers, or is gone."""
+        written = await self._find(question)
+        if written is not None:
+            return _body(question, State.WRITTEN, Evidence(written=written), None)
+        if question.offset is not None and self._seen is not None:
+            log = (await self._logs(question.partition))[CAPTURED]
+            if (log.stored or 0) <= question.offset < log.end:
+                return _body(question, State.PENDING, Evidence(), None)
+        raise cannot_say("The worker that knows this lead starts, recovers, or is gone.")
+
+    async def _logs(self, partition: int) -> dict[str, Any]:
+        tps = frozenset(TP(topic, partition) for topic in (CAPTURED, ACCEPTED, DEAD_LETTER))
+        try:
+            async with asyncio.timeout(BROKER_TIMEOUT_S):
+                logs = await self._app.consumer._thread.logs(tps)
+        except (KafkaError, TimeoutError):
+            raise cannot_say("The broker does not answer.") from None
+        return {tp.topic: log for tp, log in logs.items()}
+
+    async def _find(self, question: _Question) -> WrittenLead | None:
+        try:
+            return await self._sink.find(question.tenant, question.message_id)
+        except SinkUnavailable:
+            raise cannot_say("The CRM does not answer.") from None
+
+    def _entry(self, question: _Question) -> Seen | None:
+        packed = None if self._seen is None else self._seen.get(question.partition, question.key)
+        return None if packed is None else Seen.unpack(packed)
+
+
+def _is_behind(stored: int | None, reached: int | None) -> bool:
+    return reached is not None and (stored or 0) > reached
+
+
+def _body(question: _Question, state: State, found: Evidence, entry: Seen | None) -> dict[str, Any]:
+    why = letter(found) if state is State.DEAD_LETTERED else None
+    known = {
+        "tenant": question.tenant,
+        "message_id": question.message_id,
+        "state": state.value,
+        "record_id": found.written and found.written.record_id,
+        "written_at": found.written and found.written.written_at.isoformat(),
+        "reason": why and why.reason,
+        "dead_letter": why and {"partition": why.letter_partition, "offset": why.letter_offset},
+        "times_received": entry and entry.times,
+        "conflicts": entry and entry.conflicts,
+        "first_received_at": entry and datetime.fromtimestamp(entry.time_ms / 1000, UTC).isoformat(),
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _missing() -> Problem:
+    return Problem(
+        404,
+        "No such lead",
+        "It is not in the CRM, not among the dead letters and not on its way. Just captured? Then ask with the "
+        "partition and offset of its receipt.",
+        headers=NO_STORE,
+    )
+
+
+def _bad(detail: str) -> Problem:
+    return Problem(400, "Not a receipt", detail, kind="bad-receipt")
+
+
+def _receipt(answer: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    shown = {name: answer.get(name) for name in ("state", "tenant", "message_id", "written_at", "reason")}
+    retry_after_s = (headers or {}).get(hdrs.RETRY_AFTER)
+    return page("receipt", status=status, headers=headers, retry_after_s=retry_after_s, **shown)
+
+
+def _page_of(request: web.Request, problem: Problem) -> web.Response:
+    state = {404: State.MISSING, 503: State.UNKNOWN}.get(problem.status)
+    if state is None:
+        return problem_page(problem)
+    return _receipt({**request.match_info, "state": state.value}, problem.status, problem.headers)

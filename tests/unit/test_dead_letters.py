@@ -1,0 +1,74 @@
+"""What is remembered of dead letters: why a lead is there, whatever else is in the topic."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.dead_letters import ID_CONFLICT, INVALID, REJECTED, Letter, dead_letter, remember, unpack
+from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
+from tests.unit.engine import record
+
+KEY = b"default/m-1"
+
+
+def letter(offset: int, *, topic: str = ACCEPTED, reason: str = REJECTED, group: str = "leads", key: Any = KEY) -> Any:
+    """A record of lead-dead-letter."""
+    origin = record(offset + 100, value=b"the lead itself", key=key, topic=topic)
+    name, value, headers = dead_letter(origin, group=group, reason=reason, detail="of the lead")
+    return record(offset, value=value, key=name, topic=DEAD_LETTER, headers=headers, time_ms=offset * 10)
+
+
+def run(*records: Any, known: dict[bytes, bytes] | None = None) -> dict[bytes, dict[str, Letter]]:
+    learned = remember(records, known or {}, group="leads", common_topic=CAPTURED)
+    return {key: unpack(value) for key, value in learned.items()}
+
+
+def test_a_letter_is_remembered_with_its_reason_origin_and_place() -> None:
+    assert run(letter(7)) == {KEY: {ACCEPTED: Letter(REJECTED, "leads", ACCEPTED, 0, 107, 0, 7, 70)}}
+
+
+def test_nothing_of_the_lead_is_remembered() -> None:
+    (value,) = remember([letter(7)], {}, group="leads", common_topic=CAPTURED).values()
+    assert b"lead itself" not in value
+    assert b"of the lead" not in value
+
+
+def test_the_last_letter_of_each_topic_stays() -> None:
+    first = remember([letter(1), letter(2, topic=CAPTURED, reason=INVALID)], {}, group="leads", common_topic=CAPTURED)
+    found = run(letter(3, topic=CAPTURED, reason=ID_CONFLICT), known=first)[KEY]
+    assert [(topic, one.letter_offset) for topic, one in found.items()] == [(ACCEPTED, 1), (CAPTURED, 3)]
+
+
+def test_what_another_crm_refuses_says_nothing_of_this_one() -> None:
+    assert run(letter(1, group="leads-crm2")) == {}
+    assert run(letter(1, group="leads-crm2", topic=CAPTURED)).keys() == {KEY}
+
+
+def test_the_same_letters_again_change_nothing() -> None:
+    letters = [letter(1), letter(2, topic=CAPTURED, reason=INVALID)]
+    once = remember(letters, {}, group="leads", common_topic=CAPTURED)
+    assert remember(letters, once, group="leads", common_topic=CAPTURED) == once
+
+
+@pytest.mark.parametrize(
+    "key", [None, b"no name", b"\xff/x", b"default/" + b"x" * 2000], ids=["none", "no tenant", "not UTF-8", "too long"]
+)
+def test_a_letter_without_a_name_is_passed_over(key: Any) -> None:
+    assert run(letter(1, key=key), letter(2)).keys() == {KEY}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(st.none(), st.binary(max_size=20)),
+            st.lists(st.tuples(st.sampled_from(["reason", "group", "topic", "partition", "offset"]), st.binary())),
+        )
+    )
+)
+def test_whatever_stands_in_the_topic_raises_nothing(records: list[tuple[Any, Any]]) -> None:
+    """A dead letter that makes the code raise would be dead-lettered, and read again."""
+    run(*(record(n, value=None, key=key, headers=headers) for n, (key, headers) in enumerate(records)))
