@@ -35,7 +35,7 @@ IDLE_S = 0.5
 class BatchRecovery(Watched, Recovery):
     """One recovery at a time; a revocation cancels it, the next assignment starts another."""
 
-    #: Changelog records still to be read of each partition, for the web view; None when recovered.
+    #: Changelog records still to be read of each partition, for the web view; None while it reads none.
     to_go: Mapping[TP, int] | None = None
 
     _running: asyncio.Future[None] | None = None
@@ -55,6 +55,7 @@ class BatchRecovery(Watched, Recovery):
 
     def interrupt(self) -> None:
         """Cancel a recovery that is under way: its partitions are being revoked. The next assignment starts another."""
+        self.to_go = None
         if self._running is not None:
             self._running.cancel()
 

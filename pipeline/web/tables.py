@@ -113,13 +113,14 @@ class TablesView:
 
     def _here(self, table: Any) -> dict[int, dict[str, Any]]:
         to_go = self._app.tables.recovery.to_go
-        state = "being assigned" if self._app.rebalancing else "ready" if to_go is None else "recovering"
+        not_ready = "being assigned" if to_go is None else "recovering"
+        state = not_ready if self._app.rebalancing or not self._app.tables.actives_ready else "ready"
         return {
             number: {
                 "partition": number,
                 "owner": str(self._app.conf.canonical_url),
                 "state": state,
-                "changelog_offset": None if self._app.rebalancing else table.data.next_offset(number),
+                "changelog_offset": None if state == "being assigned" else table.data.next_offset(number),
                 "remaining": (to_go or {}).get(TP(table.changelog_topic_name, number), 0),
             }
             for number in self._peers.ours()

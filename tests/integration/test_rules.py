@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import topics
+from tests.integration.asking import get
 from tests.integration.broker_side import CHANGELOG, leads_in
 from tests.integration.installation import Installation, key, lead, leads
 
@@ -37,12 +38,26 @@ class TestRecordsThatRaise:
             (topics.CAPTURED if "dedupe" in one["message_id"] else topics.ACCEPTED, key(one)) for one in bad
         )
         assert worker.process.poll() is None
+        installation.wait(lambda: installation.lag(topics.DEAD_LETTER) == 0)
+        answers = [get(worker, f"/leads/default/{one['message_id']}")[1] for one in bad]
+        assert [(answer["state"], answer["reason"]) for answer in answers] == [("dead-lettered", "bug")] * 4
 
     def _with_records(self, installation: Installation) -> list[tuple[dict[str, str], object]]:
         return list(zip(installation.dead_letters(), installation.records(topics.DEAD_LETTER), strict=True))
 
 
 class TestFatal:
+    def test_a_dead_letter_that_makes_the_code_raise_is_not_dead_lettered_again(
+        self, installation: Installation
+    ) -> None:
+        installation.create_topics()
+        installation.produce_raw([(b"default/m-1", b"no lead")])
+        worker = installation.worker(f"{FAULTY}.unreadable_letters")
+        assert worker.process.wait(timeout=60) not in (0, -signal.SIGKILL)
+        assert "dead-lettering it would never end" in worker.text()
+        assert installation.committed(topics.DEAD_LETTER) == {}
+        assert len(installation.dead_letters()) == 1
+
     def test_it_ends_the_worker_and_its_batch_is_left_to_another(self, installation: Installation) -> None:
         installation.create_topics()
         sent = [*leads_in(BLOCKED, 20), *leads(50)]

@@ -149,6 +149,41 @@ def test_the_owner_is_gone_or_frozen(installation: Installation, number: signal.
     installation.assert_once([*sent, *more])
 
 
+def test_while_the_owner_recovers(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    sent = leads(50)
+    receipts = [post(worker, one)[1] for one in sent]
+    installation.assert_once(sent)
+    worker.kill()
+    wipe(installation)
+    go_on = installation.directory / "go-on"
+    worker = installation.worker("tests.integration.faulty.recovering", FAULT_FILE=str(go_on))
+    installation.wait(lambda: any(one["remaining"] for one in recovery(worker)))
+    assert {one["state"] for one in recovery(worker)} == {"recovering"}
+    assert sum(one["remaining"] for one in recovery(worker)) == len(sent)
+    assert get(worker, "/readyz")[1]["checks"]["tables"] == "recovering, 50 changelog records to go"
+    status, answer = get(worker, path(sent[0]))
+    assert (status, answer["state"]) == (200, "written"), "the CRM knows"
+    assert get(worker, path(lead("unknown")))[0] == 503
+    assert get(worker, f"/tables/seen/{key(sent[0]).decode()}")[0] == 503
+    assert get(worker, "/tables/seen")[0] == 503
+    captured = post(worker, one := lead("m-1"))[1]
+    assert get(worker, captured["status_url"])[1]["state"] == "pending"
+    go_on.touch()
+    installation.assert_once([*sent, one])
+    assert {one["state"] for one in recovery(worker)} == {"ready"}
+    assert [get(worker, receipt["status_url"])[1]["state"] for receipt in receipts] == ["written"] * len(sent)
+
+
+def recovery(worker: Worker) -> list[dict[str, Any]]:
+    """The partitions of the table seen, as far as the worker can tell."""
+    try:
+        tables = get(worker, "/tables")[1]["tables"]
+    except OSError:
+        return []
+    return [one for table in tables if table["name"] == "seen" for one in table["partitions"]]
+
+
 class Watch:
     """Asks workers for leads, over and over, from threads; keeps every answer that is wrong."""
 
