@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
 from pipeline.topics import CAPTURED
 from pipeline.web.capture import Capture
+from pipeline.web.form import form_routes
 from pipeline.web.ops import Check, Ops
 from pipeline.web.publisher import TopicPublisher
 
@@ -33,6 +34,7 @@ if "crm_sink" in settings.agents:
 
 app.routes += Ops(app, _checks).routes()
 app.routes += Capture(TopicPublisher(lambda: app.producer._producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()
+app.routes += form_routes()
 
 if "dedupe" in settings.agents:
     from pipeline.web.tables import SeenView
