@@ -63,7 +63,10 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Capture:
-    """The endpoint. What it answers is 202, 400, 408, 413, 415 or 503; errors are problem JSON."""
+    """The endpoint. What it answers is 202, 400, 408, 413, 415 or 503; errors are problem JSON.
+
+    A browser that sends a form is answered 303 instead of 202, and errors are pages.
+    """
 
     def __init__(
         self, publisher: Publisher, *, retry_after_s: int = RETRY_AFTER_S, body_timeout_s: float = BODY_TIMEOUT_S

@@ -85,7 +85,7 @@ def _urlencoded(body: bytes) -> Form:
     except UnicodeDecodeError:
         raise _not_utf8() from None
     except ValueError:  # the only other thing that it finds wrong
-        raise _too_many() from None
+        raise too_large(f"A form has at most {FIELDS_MAX} fields.") from None
     return Form(tuple((_lines(name), _lines(value)) for name, value in pairs))
 
 
@@ -101,7 +101,7 @@ def _multipart(body: bytes, content_type: str) -> Form:
             partsize_limit=FORM_SIZE_MAX_BYTES,
         ).parts()
     except ParserLimitReached:
-        raise _too_many() from None
+        raise too_large(f"A form has at most {FIELDS_MAX} fields, each with at most 4 KiB of headers.") from None
     except MultipartError:
         raise bad_body("It is malformed multipart/form-data.") from None
     texts = [(_lines(part.name), _text(part)) for part in parts if not _is_file_input(part)]
@@ -142,7 +142,3 @@ def _lines(text: str) -> str:
 
 def _not_utf8() -> Problem:
     return bad_body("It is not UTF-8.")
-
-
-def _too_many() -> Problem:
-    return too_large(f"A form has at most {FIELDS_MAX} fields.")

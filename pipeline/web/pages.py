@@ -15,7 +15,6 @@ from typing import Any
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from pipeline.web.problems import Problem
 
@@ -47,7 +46,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals["style"] = Markup(_STYLE)
+_templates.globals["style"] = _STYLE
 
 
 def _shown(value: Any) -> Any:
