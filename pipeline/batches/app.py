@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
+from faust.web.drivers.aiohttp import Web
 from mode import get_logger
 from mode.supervisors import CrashingSupervisor
 
@@ -46,6 +47,12 @@ class _Boot(BootStrategy):
 class _Transport(BatchTransport):
     Conductor = WatchedConductor
     Fetcher = WatchedFetcher
+
+
+class _Web(Web):
+    def _enabled_blueprints(self) -> list[Any]:
+        """None of Faust's pages: the one that no setting turns off lies at `/`, and would hide ours."""
+        return []
 
 
 class BatchApp(faust.App):
@@ -103,6 +110,9 @@ class BatchApp(faust.App):
 
     def _new_transport(self) -> Any:
         return _Transport(self.conf.broker_consumer, self, loop=self.loop)
+
+    def _new_web(self) -> Any:
+        return _Web(self)
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our endpoints to the worker's web server."""

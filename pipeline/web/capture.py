@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -14,7 +14,10 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, InvalidLead, Lead, LeadTooLarge, encode, key, parse
-from pipeline.web.problems import Problem
+from pipeline.web.form import refusal_page
+from pipeline.web.form_body import FORM_SIZE_MAX_BYTES, FORM_TYPES, Form, parse_form
+from pipeline.web.pages import wants_html
+from pipeline.web.problems import Problem, bad_body, invalid, too_large, unsupported
 
 __all__ = ["Capture", "Position", "Publisher", "Unacknowledged"]
 
@@ -26,6 +29,7 @@ BODY_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 5
 
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
+_Read = Callable[[web.Request], Awaitable[bytes]]
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -59,7 +63,10 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Capture:
-    """The endpoint. What it answers is 202, 400, 408, 413, 415 or 503; errors are problem JSON."""
+    """The endpoint. What it answers is 202, 400, 408, 413, 415 or 503; errors are problem JSON.
+
+    A browser that sends a form is answered 303 instead of 202, and errors are pages.
+    """
 
     def __init__(
         self, publisher: Publisher, *, retry_after_s: int = RETRY_AFTER_S, body_timeout_s: float = BODY_TIMEOUT_S
@@ -73,46 +80,61 @@ class Capture:
         return [web.post("/leads", self.post)]
 
     async def post(self, request: web.Request) -> web.Response:
-        """One lead or an array of them.
+        """One lead or an array of them; or a form, which is one lead and is answered with pages if a browser sent it.
 
         An array is answered 202 as soon as one of its leads is safe, with an object per item: a receipt, or a problem
         with its own `status`. Else it is answered 503 if the broker is a reason for that, and 400 if no item is valid.
         """
+        if request.content_type in FORM_TYPES:
+            return await self._post_form(request)
         try:
-            _check_headers(request)
+            _check_media_type(request)
+            _check_coding(request)
             message_id = _idempotency_key(request)
-            body = await self._body(request)
+            body = await self._body(request, _read)
             if _ARRAY.match(body):
                 return await self._capture_array(body, message_id)
-            return await self._capture_one(body, message_id)
+            return _accepted(await self._capture_one(body, message_id))
         except Problem as refusal:
             return refusal.response()
 
-    async def _body(self, request: web.Request) -> bytes:
+    async def _post_form(self, request: web.Request) -> web.Response:
+        form: Form | None = None
+        try:
+            _check_coding(request)
+            message_id = _idempotency_key(request)
+            form = parse_form(await self._body(request, _read_form), request.headers[hdrs.CONTENT_TYPE])
+            # As JSON, so that what is wrong with a form is said as it is for everybody else.
+            receipt = await self._capture_one(msgspec.json.encode(form.members()), message_id)
+        except Problem as refusal:
+            return refusal_page(refusal, form) if wants_html(request) else refusal.response()
+        return _see(receipt) if wants_html(request) else _accepted(receipt)
+
+    async def _body(self, request: web.Request, read: _Read) -> bytes:
         try:
             async with asyncio.timeout(self._body_timeout_s):
-                return await _read(request)
+                return await read(request)
         except TimeoutError:
             detail = f"The body did not arrive within {self._body_timeout_s:g} s."
             raise Problem(408, "The body takes too long", detail, kind="body-timeout") from None
         except (ConnectionError, HttpProcessingError, web.RequestPayloadError):
-            raise Problem(400, "The body cannot be read", "It is cut off or wrongly framed.", kind="bad-body") from None
+            raise bad_body("It is cut off or wrongly framed.") from None
 
-    async def _capture_one(self, body: bytes, message_id: str | None) -> web.Response:
+    async def _capture_one(self, body: bytes, message_id: str | None) -> Receipt:
         try:
             lead = parse(body, message_id=message_id)
         except LeadTooLarge as error:
-            raise _too_large(error.reason) from None
+            raise too_large(error.reason) from None
         except InvalidLead as error:
-            raise _invalid(error) from None
+            raise invalid(error) from None
         [outcome] = await self._publish([lead])
         if isinstance(outcome, Problem):
             raise outcome
-        return _accepted(outcome)
+        return outcome
 
     async def _capture_array(self, body: bytes, message_id: str | None) -> web.Response:
         if message_id is not None:
-            raise _invalid(InvalidLead(None, "an Idempotency-Key names one lead; give each item its own message_id"))
+            raise invalid(InvalidLead(None, "an Idempotency-Key names one lead; give each item its own message_id"))
         items = await _parsed_all(_split(body))
         outcomes = iter(await self._publish([item for item in items if isinstance(item, Lead)]))
         results = [next(outcomes) if isinstance(item, Lead) else item for item in items]
@@ -147,22 +169,25 @@ class Capture:
         )
 
 
-def _check_headers(request: web.Request) -> None:
+def _check_media_type(request: web.Request) -> None:
     media_type = request.content_type
     if media_type != "application/json" and not media_type.endswith("+json"):
-        raise _unsupported("Content-Type must be application/json.")
+        raise unsupported(f"Content-Type must be application/json, or that of a form: {' or '.join(FORM_TYPES)}.")
+
+
+def _check_coding(request: web.Request) -> None:
     if (request.charset or "utf-8").lower() not in ("utf-8", "utf8"):
-        raise _unsupported("The charset must be utf-8.")
+        raise unsupported("The charset must be utf-8.")
     encodings = request.headers.getall(hdrs.CONTENT_ENCODING, [])
     if any(encoding.strip().lower() not in ("", "identity") for encoding in encodings):
         # What a few compressed bytes expand to has no bound that the client states.
-        raise _unsupported("Content-Encoding must be identity: send the body uncompressed.")
+        raise unsupported("Content-Encoding must be identity: send the body uncompressed.")
 
 
 def _idempotency_key(request: web.Request) -> str | None:
     keys = request.headers.getall("Idempotency-Key", [])
     if len(keys) > 1:
-        raise _invalid(InvalidLead("message_id", "more than one Idempotency-Key is given"))
+        raise invalid(InvalidLead("message_id", "more than one Idempotency-Key is given"))
     # The IETF draft puts it in quotes, most clients do not: both mean the same key.
     quoted = re.fullmatch(r'"(.*)"', keys[0]) if keys else None
     return quoted[1] if quoted else next(iter(keys), None)
@@ -171,14 +196,26 @@ def _idempotency_key(request: web.Request) -> str | None:
 async def _read(request: web.Request) -> bytes:
     """The body, never more than a chunk over its bound. (aiohttp's own bound is only for `request.read()`.)"""
     if (request.content_length or 0) > BODY_SIZE_MAX_BYTES:
-        raise _too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
+        raise too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
     body = bytearray()
     async for chunk in request.content.iter_any():
         body += chunk
         if len(body) > BODY_SIZE_MAX_BYTES:
-            raise _too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
+            raise too_large(f"A body has at most {BODY_SIZE_MAX_BYTES} bytes.")
         if len(body) > LEAD_SIZE_MAX_BYTES and not _ARRAY.match(body):
-            raise _too_large(LeadTooLarge().reason)
+            raise too_large(LeadTooLarge().reason)
+    return bytes(body)
+
+
+async def _read_form(request: web.Request) -> bytes:
+    refusal = too_large(f"A form has at most {FORM_SIZE_MAX_BYTES} bytes.")
+    if (request.content_length or 0) > FORM_SIZE_MAX_BYTES:
+        raise refusal
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > FORM_SIZE_MAX_BYTES:
+            raise refusal
     return bytes(body)
 
 
@@ -186,9 +223,9 @@ def _split(body: bytes) -> list[msgspec.Raw]:
     try:
         items = _items.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise _invalid(InvalidLead(None, "the array is malformed JSON")) from None
+        raise invalid(InvalidLead(None, "the array is malformed JSON")) from None
     if not 1 <= len(items) <= ARRAY_MAX_LEADS:
-        raise _invalid(InvalidLead(None, f"an array holds 1 to {ARRAY_MAX_LEADS} leads"))
+        raise invalid(InvalidLead(None, f"an array holds 1 to {ARRAY_MAX_LEADS} leads"))
     return items
 
 
@@ -207,7 +244,7 @@ def _parsed(item: bytes) -> Lead | Problem:
     try:
         return parse(item)
     except InvalidLead as error:
-        return _invalid(error)
+        return invalid(error)
 
 
 def _receipt(lead: Lead, position: Position) -> Receipt:
@@ -220,13 +257,6 @@ def _accepted(content: Receipt | dict[str, Any]) -> web.Response:
     return web.Response(body=msgspec.json.encode(content), status=202, content_type="application/json")
 
 
-def _invalid(error: InvalidLead) -> Problem:
-    return Problem(400, "Invalid lead", str(error), kind="invalid-lead", field=error.field, reason=error.reason)
-
-
-def _too_large(detail: str) -> Problem:
-    return Problem(413, "Too large", detail, kind="too-large")
-
-
-def _unsupported(detail: str) -> Problem:
-    return Problem(415, "Unsupported media type", detail, kind="unsupported-media-type")
+def _see(receipt: Receipt) -> web.Response:
+    # The page of the receipt can be loaded again without sending the form again.
+    return web.Response(status=303, headers={hdrs.LOCATION: receipt.status_url, hdrs.CACHE_CONTROL: "no-store"})

@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-__all__ = ["Problem", "problem"]
+from pipeline.lead import InvalidLead
+
+__all__ = ["Problem", "bad_body", "invalid", "problem", "too_large", "unsupported"]
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -55,3 +57,23 @@ def problem(
 ) -> web.Response:
     """An answer with `status` and a problem object."""
     return Problem(status, title, detail, headers=headers, **members).response()
+
+
+def invalid(error: InvalidLead) -> Problem:
+    """400: what was sent is no lead."""
+    return Problem(400, "Invalid lead", str(error), kind="invalid-lead", field=error.field, reason=error.reason)
+
+
+def bad_body(detail: str) -> Problem:
+    """400: what was sent cannot even be taken apart."""
+    return Problem(400, "The body cannot be read", detail, kind="bad-body")
+
+
+def too_large(detail: str) -> Problem:
+    """413."""
+    return Problem(413, "Too large", detail, kind="too-large")
+
+
+def unsupported(detail: str, **members: Any) -> Problem:
+    """415."""
+    return Problem(415, "Unsupported media type", detail, kind="unsupported-media-type", **members)

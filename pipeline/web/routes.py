@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
@@ -11,6 +12,7 @@ from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
 from pipeline.topics import CAPTURED
 from pipeline.web.capture import Capture
 from pipeline.web.entries import letters_entry, seen_entry
+from pipeline.web.form import form_routes
 from pipeline.web.ops import Check, Ops
 from pipeline.web.peers import Peers
 from pipeline.web.publisher import TopicPublisher
@@ -31,7 +33,9 @@ logging.getLogger("aiohttp.server").addFilter(_is_ours)
 _checks: dict[str, Check] = {}
 
 _tables: dict[str, ShownTable] = {}
-_seen = None
+_seen: Any = None
+_dead_letters: Any = None
+_sink: Any = None
 
 if "dedupe" in settings.agents:
     from tables.seen import seen as _seen
@@ -39,18 +43,18 @@ if "dedupe" in settings.agents:
     _tables["seen"] = ShownTable(_seen, seen_entry)
 
 if "crm_sink" in settings.agents:
-    from agents.crm_sink import health, sink
-    from tables.dead_letters import dead_letters
+    from agents.crm_sink import health
+    from agents.crm_sink import sink as _sink
+    from tables.dead_letters import dead_letters as _dead_letters
 
-    _tables["dead-letters"] = ShownTable(dead_letters, letters_entry)
+    _tables["dead-letters"] = ShownTable(_dead_letters, letters_entry)
     _checks["sink"] = lambda: None if health.reachable else f"unavailable: {health.reason}"
 
 # Every app has a table, and its tables are assigned together.
 _peers = Peers(app, next(iter(_tables.values())).table.changelog_topic_name, settings.partitions)
 
-if "crm_sink" in settings.agents:
-    app.routes += StatusView(app, _peers, sink, dead_letters=dead_letters, seen=_seen).routes()
-
+app.routes += StatusView(app, _peers, _sink, dead_letters=_dead_letters, seen=_seen).routes()
 app.routes += TablesView(app, _peers, _tables).routes()
 app.routes += Ops(app, _checks).routes()
 app.routes += Capture(TopicPublisher(lambda: app.producer._producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()
+app.routes += form_routes()

@@ -52,12 +52,12 @@ class StatusView:
     Arguments:
         app: The app of this worker.
         peers: The other workers.
-        sink: The CRM.
-        dead_letters: The table of this name.
+        sink: The CRM, None in an app that writes none, which then has no answers.
+        dead_letters: The table of this name; with the sink.
         seen: The table of this name, None in an app that does not dedupe.
     """
 
-    def __init__(self, app: Any, peers: Peers, sink: Sink, *, dead_letters: Any, seen: Any | None) -> None:
+    def __init__(self, app: Any, peers: Peers, sink: Sink | None, *, dead_letters: Any, seen: Any | None) -> None:
         self._app = app
         self._peers = peers
         self._sink = sink
@@ -166,6 +166,8 @@ class StatusView:
         return {tp.topic: log for tp, log in logs.items()}
 
     async def _find(self, question: _Question) -> WrittenLead | None:
+        if self._sink is None:
+            raise Problem(501, "No CRM here", "Ask a worker of an app that runs the agent crm_sink.")
         try:
             return await self._sink.find(question.tenant, question.message_id)
         except SinkUnavailable:
@@ -218,7 +220,7 @@ def _receipt(answer: Mapping[str, Any], status: int = 200, headers: Mapping[str,
 
 
 def _page_of(request: web.Request, problem: Problem) -> web.Response:
-    state = {404: State.MISSING, 503: State.UNKNOWN}.get(problem.status)
+    state = {404: State.MISSING, 501: State.UNKNOWN, 503: State.UNKNOWN}.get(problem.status)
     if state is None:
         return problem_page(problem)
     return _receipt({**request.match_info, "state": state.value}, problem.status, problem.headers)

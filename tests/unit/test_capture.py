@@ -12,58 +12,18 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from aiohttp import ClientResponse, web
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import ClientResponse
 
 from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, decode
-from pipeline.web.capture import BODY_SIZE_MAX_BYTES, Capture, Position, Publisher, Unacknowledged
+from pipeline.web.capture import BODY_SIZE_MAX_BYTES, Position, Unacknowledged
+from tests.unit.capture_server import SECRET, Client, Topic, serve
 
-SECRET = "jane.secret@example.com"
 JSON = {"Content-Type": "application/json"}
-
-Client = TestClient[web.Request, web.Application]
-
-
-class Topic:
-    """A publisher that keeps what it is given, and acknowledges all but the message ids in `silent`."""
-
-    def __init__(self) -> None:
-        self.records: list[tuple[bytes, bytes]] = []
-        self.silent: set[str] = set()
-        self.acknowledge = asyncio.Event()
-        self.acknowledge.set()
-        self.asked = asyncio.Event()
-
-    async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
-        self.asked.set()
-        await self.acknowledge.wait()
-        return [self._publish(key, value) for key, value in records]
-
-    def _publish(self, key: bytes, value: bytes) -> Position | Unacknowledged:
-        if decode(value).message_id in self.silent or "*" in self.silent:
-            return Unacknowledged("broker-7 is away")
-        self.records.append((key, value))
-        return Position(partition=3, offset=len(self.records) - 1)
-
-
-class Server(TestServer):
-    """As in production: a client that goes away does not cancel the handler."""
-
-    async def _make_runner(self, **options: Any) -> web.BaseRunner:
-        return await super()._make_runner(**options | {"handler_cancellation": False})
 
 
 @pytest.fixture
 def topic() -> Topic:
     return Topic()
-
-
-async def serve(publisher: Publisher, **options: Any) -> AsyncIterator[Client]:
-    # As small as can be: aiohttp's own bound must not be what holds, Faust sets another one.
-    application = web.Application(client_max_size=1)
-    application.add_routes(Capture(publisher, **options).routes())
-    async with TestClient(Server(application)) as client:
-        yield client
 
 
 @pytest.fixture

@@ -1,0 +1,115 @@
+"""Pages for people: plain HTML that needs no script, no cookie and nothing from anywhere else.
+
+A page is rendered from a template of `pages/`. Whatever it is given is escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from aiohttp import hdrs, web
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipeline.web.problems import Problem
+
+__all__ = ["page", "problem_page", "wants_html"]
+
+_STYLE = (Path(__file__).parent / "pages" / "style.css").read_text(encoding="utf-8")
+_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
+
+_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; form-action 'self'; base-uri 'none'"
+#: What the form leads to may stand in a frame of another site, because forms are embedded there: no page has a session
+#: that a hidden click could use. The others show what a worker knows, and have no business in anybody's frame.
+_EMBEDDABLE = frozenset(("form", "problem", "receipt"))
+
+_HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    "X-Content-Type-Options": "nosniff",
+    # The address of a receipt names a lead.
+    "Referrer-Policy": "same-origin",
+}
+
+#: A weight above zero, as RFC 9110 writes it.
+_WEIGHT = re.compile(r"1(\.0{0,3})?|0\.(?!0{1,3}$)\d{1,3}")
+
+_templates = Environment(
+    loader=PackageLoader("pipeline.web", "pages"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    auto_reload=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.globals["style"] = _STYLE
+
+
+def _shown(value: Any) -> Any:
+    return "–" if value is None else value
+
+
+def _moment(value: datetime | str) -> str:
+    """A time for people, in UTC; what is no time with a zone is left as it is."""
+    try:
+        moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    except ValueError:
+        return str(value)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if moment.tzinfo else str(value)
+
+
+_templates.filters |= {"shown": _shown, "moment": _moment}
+
+
+def page(name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> web.Response:
+    """The page of the template `name`, which is not stored anywhere on its way.
+
+    Raises:
+        jinja2.UndefinedError: the template has a value that is not among `values`.
+    """
+    text = _templates.get_template(f"{name}.html").render(values)
+    policy = _POLICY if name in _EMBEDDABLE else f"{_POLICY}; frame-ancestors 'none'"
+    return web.Response(
+        # What a path holds need not be text that UTF-8 can express.
+        body=text.encode("utf-8", "replace"),
+        status=status,
+        headers={**_HEADERS, "Content-Security-Policy": policy, **(headers or {})},
+        content_type="text/html",
+        charset="utf-8",
+    )
+
+
+def problem_page(
+    problem: Problem, *, heading: str | None = None, text: str | None = None, form: Any = None
+) -> web.Response:
+    """Any problem as a page, with its status and headers.
+
+    Arguments:
+        heading: Words for people; the problem's title when there are none.
+        text: The same for its detail.
+        form: A `pipeline.web.form.FormView` to send again.
+    """
+    return page(
+        "problem",
+        status=problem.status,
+        headers=problem.headers,
+        heading=heading or problem.title,
+        text=text or problem.detail,
+        form=form,
+    )
+
+
+def wants_html(request: web.Request) -> bool:
+    """Whether the client asks for pages: a browser does, by name; `*/*` alone is what every program sends."""
+    ranges = ",".join(request.headers.getall(hdrs.ACCEPT, [])).split(",")
+    return any(_is_html(one) for one in ranges)
+
+
+def _is_html(media_range: str) -> bool:
+    media_type, *parameters = (part.strip().lower() for part in media_range.split(";"))
+    weights = [part.removeprefix("q=") for part in parameters if part.startswith("q=")]
+    return media_type == "text/html" and all(_WEIGHT.fullmatch(weight) for weight in weights)

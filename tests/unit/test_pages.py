@@ -1,0 +1,150 @@
+"""Every page renders, whatever it is given, and says nothing to anybody but the person who looks at it."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from aiohttp import web
+from jinja2 import UndefinedError
+
+from pipeline.web.form import CONTROLS, Field, FormView
+from pipeline.web.pages import page, problem_page
+from pipeline.web.problems import Problem
+from tests.page_reader import Page
+
+HOSTILE = "</dd><script>alert('\"1\"')</script>&lt;{{ 7 * 7 }}\udcff" + "x" * 4000
+STATES = ("pending", "written", "dead-lettered", "unknown", "missing")
+
+
+def receipt(state: str, **values: Any) -> web.Response:
+    typical = {"tenant": "default", "message_id": "m-1", "written_at": None, "reason": None, "retry_after_s": None}
+    return page("receipt", state=state, **typical | values)
+
+
+def partition(number: int, **values: Any) -> dict[str, Any]:
+    none = {"owner": None, "state": "unassigned", "changelog_offset": None, "remaining": None}
+    return {"partition": number, **none, **values}
+
+
+def read(response: web.Response) -> Page:
+    assert isinstance(response.body, bytes)
+    return Page(response.body.decode())
+
+
+hostile_form = FormView(
+    {one.name: Field(one, HOSTILE, HOSTILE) for one in CONTROLS}, ((HOSTILE, HOSTILE),), error=HOSTILE
+)  # fmt: skip
+hostile_row = {"partition": HOSTILE, "owner": HOSTILE, "state": HOSTILE, "changelog_offset": HOSTILE}
+PAGES = {
+    **{f"receipt {state}": receipt(state) for state in STATES},
+    **{
+        f"receipt {state}, hostile": receipt(
+            state, tenant=HOSTILE, message_id=HOSTILE, written_at=HOSTILE, reason=HOSTILE, retry_after_s=HOSTILE
+        )
+        for state in STATES
+    },
+    "problem": problem_page(Problem(404, "Not found", "There is no such thing.")),
+    "problem, hostile": problem_page(Problem(400, HOSTILE, HOSTILE), form=hostile_form),
+    "form, hostile": page("form", form=hostile_form),
+    "no tables": page("tables", tables=[]),
+    "tables": page("tables", tables=[{"name": "seen", "entries_url": "/tables/seen", "partitions": [partition(0)]}]),
+    "tables, hostile": page(
+        "tables",
+        tables=[{"name": HOSTILE, "entries_url": HOSTILE, "partitions": [partition(1) | hostile_row] * 2}],
+    ),
+    "no entries": page("entries", name="seen", columns=["key"], rows=[], next_url=None),
+    "entries": page(
+        "entries",
+        name="seen",
+        columns=["key", "offset"],
+        rows=[{"key": "a/b", "offset": 1}],
+        next_url="/tables/seen?a=1",
+    ),
+    "entries, hostile": page(
+        "entries", name=HOSTILE, columns=[HOSTILE], rows=[{HOSTILE: HOSTILE}, {HOSTILE: None}], next_url=HOSTILE
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+class TestEveryPage:
+    def test_it_is_whole_and_nothing_in_it_is_markup(self, name: str) -> None:
+        found = read(PAGES[name])
+        assert not {"script", "img", "iframe", "object"} & set(found.tags)
+        assert found.tags.count("h1") == 1
+        assert found.tags.count("title") == 1
+        assert "49" not in found.text
+
+    def test_only_its_own_style_is_allowed(self, name: str) -> None:
+        response = PAGES[name]
+        assert isinstance(response.body, bytes)
+        (style,) = re.findall(rb"<style>(.*?)</style>", response.body, re.DOTALL)
+        allowed = b64encode(sha256(style).digest()).decode()
+        default, styles, images, *others = response.headers["Content-Security-Policy"].split("; ")
+        assert default == "default-src 'none'"
+        assert styles == f"style-src 'sha256-{allowed}'"
+        assert images == "img-src data:"
+        embeddable = name.startswith(("receipt", "problem", "form"))
+        frames = [] if embeddable else ["frame-ancestors 'none'"]
+        assert others == ["form-action 'self'", "base-uri 'none'", *frames]
+
+    def test_headers(self, name: str) -> None:
+        headers = PAGES[name].headers
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Content-Type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "state,words",
+    [
+        ("pending", ("Thank you", "stored safely")),
+        ("written", ("Thank you", "has reached")),
+        ("dead-lettered", ("could not file it", "is kept")),
+        ("unknown", ("we have received it", "cannot be said right now")),
+        ("missing", ("No such reference",)),
+    ],
+)
+def test_a_receipt_in_words(state: str, words: tuple[str, ...]) -> None:
+    text = read(receipt(state, tenant="acme")).text
+    assert all(one in text for one in words)
+    assert "acme/m-1" in text
+    assert ("Thank you" in text) == (state in ("pending", "written"))
+
+
+def test_a_receipt_says_when_and_why() -> None:
+    at = datetime(2026, 1, 31, 12, 5, tzinfo=timezone(timedelta(hours=2)))
+    for written_at in (at, at.isoformat(), at.astimezone(UTC)):
+        assert "2026-01-31 10:05 UTC" in read(receipt("written", written_at=written_at)).text
+    assert "2026-01-31T12:05" in read(receipt("written", written_at="2026-01-31T12:05")).text
+    assert "in 5 seconds" in read(receipt("pending", retry_after_s=5)).text
+    assert "Something else was sent" in read(receipt("dead-lettered", reason="id-conflict")).text
+    assert "something new" in read(receipt("dead-lettered", reason="something new")).text
+    assert "default" not in read(receipt("pending")).text
+
+
+def test_status_and_headers_are_those_of_the_problem() -> None:
+    response = problem_page(Problem(503, "Cannot say", "Later.", headers={"Retry-After": "3"}))
+    assert (response.status, response.headers["Retry-After"]) == (503, "3")
+    assert read(response).alert.split() == ["Cannot", "say", "Later."]
+    assert page("receipt", status=404, state="missing", tenant="a", message_id="b").status == 404
+
+
+def test_a_value_that_is_missing_is_a_bug() -> None:
+    with pytest.raises(UndefinedError):
+        page("entries", name="seen", columns=["a"], rows=[{"b": 1}], next_url=None)
+    with pytest.raises(UndefinedError):
+        page("receipt", state="written")
+
+
+def test_a_table_can_be_scrolled_with_the_keyboard() -> None:
+    assert isinstance(PAGES["tables"].body, bytes)
+    html = PAGES["tables"].body.decode()
+    assert 'class="scroll" role="region" tabindex="0" aria-labelledby="table-1"' in html
+    assert ">–<" in html
