@@ -50,10 +50,10 @@ def read(source: Source, file_format: Format | None = None) -> Iterator[Numbered
         Unreadable: the system does not give it.
     """
     lines = source.lines()
-    first = next((line for line in lines if not _is_blank(line)), None)
+    first = next((line for line in lines if not line.is_blank), None)
     if first is None:
         return
-    start = (first.text or b"").lstrip()[:1]
+    start = first.text.lstrip()[:1]
     if start == b"[" and file_format != "csv":
         raise BadFile("It holds a JSON array: write one object per line, without brackets and commas around them.")
     if file_format is None:
@@ -61,16 +61,12 @@ def read(source: Source, file_format: Format | None = None) -> Iterator[Numbered
     if file_format == "csv":
         yield from read_csv(first, lines)
     else:
-        yield from (_json_line(line) for line in chain([first], lines) if not _is_blank(line))
-
-
-def _is_blank(line: Line) -> bool:
-    return line.text is not None and not line.text.strip()
+        yield from (_json_line(line) for line in chain([first], lines) if not line.is_blank)
 
 
 def _json_line(line: Line) -> Numbered | Refused:
     try:
-        if line.text is None:
+        if not line.is_whole:
             raise LeadTooLarge
         text = line.text.strip()
         lead = parse(text)

@@ -69,8 +69,8 @@ class _Feed:
     def __next__(self) -> str:
         line, self._ahead = self._ahead or next(self._lines), None
         self.last = line.number
-        self._size_bytes += LINE_SIZE_MAX_BYTES if line.text is None else len(line.text.rstrip(b"\r\n"))
-        if line.text is None or self._size_bytes > LINE_SIZE_MAX_BYTES:
+        self._size_bytes += len(line.text)
+        if not line.is_whole or self._size_bytes > LINE_SIZE_MAX_BYTES + len("\r\n"):
             raise BadFile(
                 f"The row that begins in line {self.first} has more than {LINE_SIZE_MAX_BYTES // 1024} KiB. "
                 "Is there a quote that is not closed? What follows was not read."
@@ -80,7 +80,7 @@ class _Feed:
 
 def _text(line: Line) -> str:
     # What is not UTF-8 is kept apart for the row that it is in; quotes and delimiters are ASCII and stand as they are.
-    return (line.text or b"").decode("utf-8", "surrogateescape")
+    return line.text.decode("utf-8", "surrogateescape")
 
 
 def _delimiter(header: str) -> str:

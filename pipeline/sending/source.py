@@ -23,10 +23,16 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Line(NamedTuple):
-    """A line with its end, counted from 1; `text` is None when the line is longer than `LINE_SIZE_MAX_BYTES`."""
+    """A line with its end, counted from 1; of one longer than `LINE_SIZE_MAX_BYTES` the beginning, and not whole."""
 
     number: int
-    text: bytes | None
+    text: bytes
+    is_whole: bool = True
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in it but white space."""
+        return self.is_whole and not self.text.strip()
 
 
 class Source:
@@ -77,13 +83,10 @@ def _lines(stream: _Readable) -> Iterator[Line]:
     number = 0
     while text := stream.readline(_READ_MAX_BYTES):
         number += 1
-        if number == 1:
-            text = text.removeprefix(_BOM)
-        if len(text) == _READ_MAX_BYTES and not text.endswith(b"\n"):
+        is_whole = len(text) < _READ_MAX_BYTES or text.endswith(b"\n")
+        if not is_whole:
             _pass_over(stream)
-            yield Line(number, None)
-        else:
-            yield Line(number, text)
+        yield Line(number, text.removeprefix(_BOM) if number == 1 else text, is_whole)
 
 
 def _pass_over(stream: _Readable) -> None:
