@@ -93,7 +93,7 @@ class Sender:
         self._patience_s = patience_s
         self._sleep = sleep
         self._clock = clock
-        self._success_s = 0.0
+        self._patient_since_s = 0.0
         self._lanes = [_Lane() for _ in range(LANES)]
 
     async def send(self, entries: Iterator[Numbered | Refused]) -> None:
@@ -104,7 +104,6 @@ class Sender:
             NotAccepting: it does not take leads.
             FileError: what came before has been sent.
         """
-        self._success_s = self._clock()
         reading = asyncio.create_task(self._read(entries))
         tasks = [reading, *(asyncio.create_task(self._run(lane)) for lane in self._lanes)]
         try:
@@ -184,11 +183,13 @@ class Sender:
 
     def _failed(self, lane: _Lane, reason: str) -> None:
         if not any(other.is_waiting for other in self._lanes):
+            # From now on: before, there may have been nothing to send for hours.
+            self._patient_since_s = self._clock()
             self._say(f"{self._client.shown_url}: {reason}. Trying again for up to {self._patience_s:g} s.")
         lane.is_waiting = True
 
     def _succeeded(self, lane: _Lane) -> None:
-        self._success_s = self._clock()
+        self._patient_since_s = self._clock()
         self._moved()
         if lane.is_waiting:
             lane.is_waiting = False
@@ -196,7 +197,7 @@ class Sender:
                 self._say(f"{self._client.shown_url} accepts leads again.")
 
     async def _wait(self, reason: str, backoff_s: float, retry_after_s: float) -> None:
-        remaining_s = self._success_s + self._patience_s - self._clock()
+        remaining_s = self._patient_since_s + self._patience_s - self._clock()
         if remaining_s <= 0 or retry_after_s > remaining_s:
             raise GaveUp(f"{self._client.shown_url}: {reason}. Nothing was accepted for {self._patience_s:g} s")
         wanted_s = max(backoff_s, retry_after_s) * random.uniform(1, 1 + JITTER)
