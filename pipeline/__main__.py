@@ -44,7 +44,7 @@ class Commands(click.Group):
 
 @click.group(
     cls=Commands,
-    epilog="Every other command is Faust's, for this app: worker, agents, tables, model, models, reset, send, "
+    epilog="Every other command is Faust's, for this app: worker, agents, tables, model, models, reset, "
     "clean-versions, completion, livecheck. `leads worker -l info` is `faust -A pipeline.app worker -l info`.",
 )
 def leads() -> None:

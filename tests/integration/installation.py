@@ -155,9 +155,9 @@ class Installation:
         """The broker, as aiokafka takes it."""
         return self.settings.bootstrap
 
-    def worker(self, app: str = "pipeline.app", **settings: str) -> Worker:
-        """Start a worker of the module `app`, whose free web port is passed on the command line."""
-        port = free_port()
+    def worker(self, app: str = "pipeline.app", *, port: int | None = None, **settings: str) -> Worker:
+        """Start a worker of the module `app`, whose web port (default: a free one) is passed on the command line."""
+        port = port or free_port()
         log = self.directory / f"worker-{len(self.workers) + 1}.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
         with log.open("wb") as out:
