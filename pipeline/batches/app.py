@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.web.drivers.aiohttp import Web
 from mode import get_logger
 from mode.supervisors import CrashingSupervisor
@@ -42,6 +43,15 @@ class _Boot(BootStrategy):
     def kafka_consumer(self) -> Iterable[Any]:
         """The consumer alone: nothing here needs Faust's leader election or its replies, and each costs a topic."""
         return [self.app.consumer] if self._should_enable_kafka_consumer() else []
+
+
+class _Assignor(PartitionAssignor):
+    @property
+    def name(self) -> str:
+        """The name of the group's protocol. The broker keeps out of a group whoever has another one: a worker with other
+        agents would be given partitions that it does not read.
+        """
+        return f"faust {','.join(sorted(self.app.agents))}"
 
 
 class _Transport(BatchTransport):
@@ -79,6 +89,7 @@ class BatchApp(faust.App):
         super().__init__(
             *args,
             TableManager=BatchTables,
+            PartitionAssignor=_Assignor,
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
             consumer_auto_offset_reset="none",

@@ -133,6 +133,7 @@ PINNED = {
     "faust.app.base:BootStrategy._should_enable_kafka_consumer": "e334fcdb155a",
     "faust.app.base:BootStrategy.kafka_consumer": "1a288f3d603f",
     "faust.assignor.partition_assignor:PartitionAssignor.changelog_distribution": "c13e0132bb9a",
+    "faust.assignor.partition_assignor:PartitionAssignor.name": "a950c3196764",
     "faust.events:Event.ack": "2d29a6eda87c",
     "faust.serializers.schemas:Schema.loads_key": "9adc30303f20",
     "faust.serializers.schemas:Schema.loads_value": "61a4628b4e09",
