@@ -48,8 +48,8 @@ class _Boot(BootStrategy):
 class _Assignor(PartitionAssignor):
     @property
     def name(self) -> str:
-        """The name of the group's protocol. The broker keeps out of a group whoever has another one: a worker with other
-        agents would be given partitions that it does not read.
+        """The name of the group's protocol. The broker keeps whoever has another one out of the group: a worker with
+        other agents would be given partitions that it does not read.
         """
         return f"faust {','.join(sorted(self.app.agents))}"
 
