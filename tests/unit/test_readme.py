@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,20 @@ def test_every_setting_stands_there_with_its_default() -> None:
         unit, default, doc = (cell.strip(" `") for cell in rows[variable(field.name)].split("|"))
         assert (unit, doc) == (field.metadata["unit"], field.metadata["doc"])
         assert shown(field.name, field.default)(default), f"{field.name}: {default!r}"
+
+
+def test_every_endpoint_stands_there() -> None:
+    script = (
+        "from pipeline.app import app, _modules\nfor name in _modules(): __import__(name)\n"
+        "print(*sorted(f'{route.method} {route.path}' for route in app.routes), sep='\\n')"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
+    run = [sys.executable, "-c", script]
+    routes = subprocess.run(run, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    table = README.split("<!-- endpoints -->")[1].split("\n\n")[0]
+    assert sorted(re.findall(r"^\| `(\w+ /\S*)` \|", table, re.MULTILINE)) == [
+        route.replace(":.+", "") for route in routes.splitlines()
+    ]
 
 
 def test_every_command_stands_there() -> None:
