@@ -225,8 +225,8 @@ def _as_page(name: str, entries: list[dict[str, Any]], next_url: str | None) -> 
     return page("entries", name=name, columns=columns, rows=rows, next_url=next_url)
 
 
-def _cell(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _cell(value: Any) -> str | int:
+    return value if isinstance(value, str | int) else msgspec.json.encode(value).decode()
 
 
 def _absent() -> Problem:
