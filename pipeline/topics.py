@@ -12,12 +12,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pipeline.batches import Refused
 from pipeline.kafka import client_options
 from pipeline.settings import Settings
+from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
 __all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "ensure", "specs"]
-
-CAPTURED = "lead-captured"
-ACCEPTED = "lead-accepted"
-DEAD_LETTER = "lead-dead-letter"
 
 
 @dataclass(frozen=True)
