@@ -24,8 +24,9 @@ _STYLES = {Level.OK: "green", Level.SKIPPED: "dim", Level.WARNING: "yellow", Lev
 def doctor(as_json: bool) -> None:
     """Look at settings, machine, broker, topics, CRM and clocks, and say what to do about what is wrong.
 
-    Nothing is changed. The JSON object has `status` (the worst of all: ok, skipped, warning or problem) and `checks`,
-    each with `check`, `level`, `found` and `advice`. The exit status is 1 when there is a problem, else 0.
+    Nothing is changed. The JSON object has `status` (the worst of all: ok, warning or problem) and `checks`, each
+    with `check`, `level` (these, or skipped), `found` and `advice`. The exit status is 1 when there is a problem, else
+    0.
     """
     found: list[Finding] = []
     console = Console(highlight=False)

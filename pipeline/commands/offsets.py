@@ -16,7 +16,7 @@ from rich.live import Live
 from pipeline.inspection.connection import connected
 from pipeline.inspection.offsets import NoSuchGroup, NoTopics, positions
 from pipeline.inspection.positions import GroupPosition
-from pipeline.inspection.tables import full, full_height_lines, summary
+from pipeline.inspection.tables import full, summary
 from pipeline.settings import Settings
 
 __all__ = ["offsets"]
@@ -102,12 +102,12 @@ def _as_tables(moments: Iterator[_Moment], app_id: str, *, live: bool) -> None:
         return
     with Live(console=console, auto_refresh=False) as display:
         for moment in moments:
-            lines = 0 if isinstance(moment, str) else full_height_lines(moment)
-            # What does not fit would be cut off at the bottom, where the totals are.
-            display.update(_view(moment, app_id, brief=lines >= console.height), refresh=True)
+            view = _view(moment, app_id)
+            if len(console.render_lines(view)) >= console.height and not isinstance(moment, str):
+                # What does not fit would be cut off at the bottom, where the totals are.
+                view = summary(moment, app_id)
+            display.update(view, refresh=True)
 
 
-def _view(moment: _Moment, app_id: str, *, brief: bool = False) -> RenderableType:
-    if isinstance(moment, str):
-        return moment
-    return summary(moment, app_id) if brief else full(moment, app_id)
+def _view(moment: _Moment, app_id: str) -> RenderableType:
+    return moment if isinstance(moment, str) else full(moment, app_id)

@@ -48,7 +48,7 @@ def _unreachable(settings: Settings, error: Unavailable) -> Finding:
 
 
 async def _topics(connection: Connection, settings: Settings, brokers: int) -> list[Finding]:
-    wanted = {spec.name: topics._configs(settings, spec) for spec in topics.specs(settings)}
+    wanted = {spec.name: topics.configs(settings, spec) for spec in topics.specs(settings)}
     described = await connection.topics()
     there = [name for name in wanted if name in described]
     configs = await connection.configs(there)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
@@ -26,7 +26,8 @@ __all__ = ["Connection", "Group", "connected", "each"]
 
 #: For each answer of a broker.
 REQUEST_TIMEOUT_MS = 5_000
-#: How long answers such as "loading" and "no coordinator yet", which a broker gives after its start, are asked again.
+#: How long a question is asked again after "loading", "no coordinator yet" and the like, and when one of several
+#: brokers has just gone.
 PATIENCE_S = 5.0
 RETRY_S = 0.1
 #: Of one partition in one fetch; a broker sends a larger record batch whole when it is the first.
@@ -54,19 +55,19 @@ class Connection:
 
     async def brokers(self) -> list[str]:
         """The brokers of the cluster as `host:port`."""
-        described = await self._admin.describe_cluster()
+        described = await _patiently(self._admin.describe_cluster)
         return sorted(f"{broker['host']}:{broker['port']}" for broker in described["brokers"])
 
     async def topics(self) -> dict[str, list[dict[str, Any]]]:
         """The partitions of every topic: objects with `partition`, `leader`, `replicas` and `isr`."""
         # Of all, because a question for one by name creates it where the broker is set so.
-        return {one["topic"]: one["partitions"] for one in await self._admin.describe_topics()}
+        return {one["topic"]: one["partitions"] for one in await _patiently(self._admin.describe_topics)}
 
     async def configs(self, topics: Iterable[str]) -> dict[str, dict[str, str]]:
         """The settings of topics, each with what holds for it by default."""
         asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in topics]
         found: dict[str, dict[str, str]] = {}
-        for answer in await self._admin.describe_configs(asked) if asked else ():
+        for answer in await _patiently(lambda: self._admin.describe_configs(asked)) if asked else ():
             for code, message, _, topic, entries in answer.resources:
                 if code:
                     raise for_code(code)(message or topic)
@@ -76,7 +77,8 @@ class Connection:
     async def group_names(self) -> list[str]:
         """Every group of consumers that the cluster knows."""
         # A group without a protocol type has offsets that were committed from outside.
-        return sorted(name for name, kind in await self._admin.list_consumer_groups() if kind in ("consumer", ""))
+        listed = await _patiently(self._admin.list_consumer_groups)
+        return sorted(name for name, kind in listed if kind in ("consumer", ""))
 
     async def group(self, name: str) -> Group:
         """What the coordinator of the group knows; of an unknown group nothing, and the state Dead."""
@@ -92,7 +94,7 @@ class Connection:
     async def _group(self, name: str) -> Group:
         node = await self._admin.find_coordinator(name)
         # Not aiokafka's list_consumer_group_offsets: that takes an error of the whole group for "nothing committed".
-        offsets = await self._admin._send_request(OffsetFetchRequest(name, None), node)
+        offsets = await self.consumer._client.send(node, OffsetFetchRequest(name, None))
         _require(offsets.error_code, name)
         # One at a time: aiokafka reads the answer for a second one at the wrong place (it lacks a field of version 3).
         (described,) = await self._admin.describe_consumer_groups([name], group_coordinator_id=node)
@@ -176,8 +178,8 @@ def _sentence(settings: Settings, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, KafkaConnectionError):
-        return "no connection"  # its text lists addresses in the words of a programmer
+    if isinstance(error, KafkaConnectionError | NodeNotReadyError):
+        return "no connection"  # their texts list addresses and node ids in the words of a programmer
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__

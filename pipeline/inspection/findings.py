@@ -10,7 +10,7 @@ __all__ = ["Finding", "Level", "ok", "problem", "skipped", "warning", "worst"]
 
 
 class Level(StrEnum):
-    """How good it is; the later, the worse. `skipped`: it could not be looked at, which another finding explains."""
+    """How good it is. `skipped`: it could not be looked at, and another finding says why, or nothing is there yet."""
 
     OK = "ok"
     SKIPPED = "skipped"
@@ -18,7 +18,7 @@ class Level(StrEnum):
     PROBLEM = "problem"
 
 
-_ORDER = list(Level)
+_ORDER = (Level.SKIPPED, Level.OK, Level.WARNING, Level.PROBLEM)
 
 
 @dataclass(frozen=True)
@@ -56,5 +56,5 @@ def problem(check: str, found: str, advice: str) -> Finding:
 
 
 def worst(findings: Iterable[Finding]) -> Level:
-    """The worst level of all findings."""
-    return max((finding.level for finding in findings), key=_ORDER.index, default=Level.OK)
+    """The worst level of all findings, where one that was skipped counts as ok."""
+    return max((Level.OK, *(finding.level for finding in findings)), key=_ORDER.index)

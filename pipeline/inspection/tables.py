@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipeline.inspection.positions import GroupPosition, PartitionPosition
 
-__all__ = ["age", "full", "full_height_lines", "summary"]
+__all__ = ["age", "full", "summary"]
 
 NONE = "–"
 _STATES = {
@@ -30,11 +30,6 @@ def full(found: Sequence[GroupPosition], app_id: str) -> RenderableType:
     for position in found:
         parts += [_table(position), *_warnings(position, app_id), ""]
     return Group(*parts)
-
-
-def full_height_lines(found: Sequence[GroupPosition]) -> int:
-    """How many lines `full` takes at least: partitions; title, head, rules, totals and empty lines."""
-    return sum(len(position.partitions) + 8 for position in found)
 
 
 def summary(found: Sequence[GroupPosition], app_id: str) -> RenderableType:
@@ -66,7 +61,7 @@ def _table(position: GroupPosition) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=_title(position), title_justify="left", title_style="")
     # Two lines of head and narrow gaps, so that the URL of a worker fits into 80 columns.
     table.padding, table.pad_edge = (0, 1, 0, 0), False
-    for name in ("partition", "log\nstart", "log\nend", "committed", "lag", "oldest\npending"):
+    for name in ("part.", "log\nstart", "log\nend", "committed", "lag", "oldest\npending"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("owner", overflow="fold")
     for one in position.partitions:
