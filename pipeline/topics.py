@@ -12,12 +12,9 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from pipeline.batches import Refused
 from pipeline.kafka import client_options
 from pipeline.settings import Settings
+from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
-__all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "ensure", "specs"]
-
-CAPTURED = "lead-captured"
-ACCEPTED = "lead-accepted"
-DEAD_LETTER = "lead-dead-letter"
+__all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "configs", "ensure", "specs"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ async def ensure(settings: Settings) -> None:
 async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Sequence[TopicSpec]) -> None:
     if not missing:
         return
-    new = [NewTopic(s.name, settings.partitions, settings.replication_factor, topic_configs=_configs(settings, s))
+    new = [NewTopic(s.name, settings.partitions, settings.replication_factor, topic_configs=configs(settings, s))
            for s in missing]  # fmt: skip
     response = await admin.create_topics(new)
     for name, code, *rest in response.topic_errors:
@@ -79,7 +76,8 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
             )
 
 
-def _configs(settings: Settings, spec: TopicSpec) -> dict[str, Any]:
+def configs(settings: Settings, spec: TopicSpec) -> dict[str, Any]:
+    """The settings of Kafka's with which the topic is created."""
     return {
         "cleanup.policy": "compact,delete" if spec.compacted else "delete",
         "retention.ms": str(int(spec.retention_s * 1000)),

@@ -1,0 +1,113 @@
+"""`leads offsets`: how far every consumer group has come, asked of Kafka alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console, RenderableType
+from rich.live import Live
+
+from pipeline.inspection.connection import connected
+from pipeline.inspection.offsets import NoSuchGroup, NoTopics, positions
+from pipeline.inspection.positions import GroupPosition
+from pipeline.inspection.tables import full, summary
+from pipeline.settings import Settings
+
+__all__ = ["offsets"]
+
+REFRESH_S = 2.0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables; with --watch one per line.")
+@click.option("--watch", is_flag=True, help=f"Again every {REFRESH_S:g} s, until Ctrl-C.")
+@click.option("--group", "only", metavar="NAME", help="Of this consumer group alone.")
+def offsets(as_json: bool, watch: bool, only: str | None) -> None:
+    """Show how far the workers have come: offsets, lag and owner of every partition.
+
+    Kafka is asked directly, so this works while all workers are down. COMMITTED is the next offset to read, LAG counts
+    from there to the end of the log, OLDEST PENDING is the age of the first record to read. The owner of a partition is
+    a worker, by its URL.
+
+    The JSON object has `at` (UTC) and `positions`: for each topic and group `topic`, `group`, `state` (Kafka's word),
+    `members`, `lag`, `oldest_pending_age_s`, `warnings` (sentences) and `partitions`, each with `partition`,
+    `log_start`, `log_end`, `committed`, `lag`, `oldest_pending_age_s`, `owner` and `lost` (offsets that retention
+    deleted before they were read). What is not known is null. With --watch an object has `error` instead of `positions`
+    while the broker is away.
+
+    The exit status is 69 when the broker does not answer, 1 when there are no topics or no such group.
+    """
+    settings = Settings.from_env()
+    moments = _moments(settings, only) if watch else iter([_asked(settings, only)])
+    try:
+        if as_json:
+            _as_json(moments, settings.app_id)
+        else:
+            _as_tables(moments, settings.app_id, live=watch)
+    except KeyboardInterrupt:
+        return
+
+
+#: What was found, or why nothing was.
+_Moment = list[GroupPosition] | str
+
+
+def _moments(settings: Settings, only: str | None) -> Iterator[_Moment]:
+    """What is found, again and again; only the first time a failure ends it: later a broker may come back."""
+    yield _asked(settings, only)
+    while True:
+        time.sleep(REFRESH_S)
+        try:
+            yield _asked(settings, only)
+        except click.ClickException as error:
+            yield error.message
+
+
+def _asked(settings: Settings, only: str | None) -> list[GroupPosition]:
+    try:
+        return asyncio.run(_ask(settings, only))
+    except (NoTopics, NoSuchGroup) as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _ask(settings: Settings, only: str | None) -> list[GroupPosition]:
+    # A connection for each time: whatever happens to a broker in between, the next one starts afresh.
+    async with connected(settings) as connection:
+        return await positions(connection, settings, only)
+
+
+def _as_json(moments: Iterator[_Moment], app_id: str) -> None:
+    for moment in moments:
+        at = {"at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        click.echo(json.dumps(at | _members(moment, app_id)))
+
+
+def _members(moment: _Moment, app_id: str) -> dict[str, Any]:
+    if isinstance(moment, str):
+        return {"error": moment}
+    return {"positions": [one.as_json(app_id) for one in moment]}
+
+
+def _as_tables(moments: Iterator[_Moment], app_id: str, *, live: bool) -> None:
+    console = Console(highlight=False)
+    if not (live and console.is_terminal):
+        for moment in moments:
+            console.print(_view(moment, app_id))
+        return
+    with Live(console=console, auto_refresh=False) as display:
+        for moment in moments:
+            view = _view(moment, app_id)
+            if len(console.render_lines(view)) >= console.height and not isinstance(moment, str):
+                # What does not fit would be cut off at the bottom, where the totals are.
+                view = summary(moment, app_id)
+            display.update(view, refresh=True)
+
+
+def _view(moment: _Moment, app_id: str) -> RenderableType:
+    return moment if isinstance(moment, str) else full(moment, app_id)
