@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import click
@@ -22,6 +25,9 @@ from pipeline.settings import Settings
 __all__ = ["offsets"]
 
 REFRESH_S = 2.0
+
+#: What was found, or why nothing was.
+_Moment = list[GroupPosition] | str
 
 
 @click.command()
@@ -44,25 +50,42 @@ def offsets(as_json: bool, watch: bool, only: str | None) -> None:
     The exit status is 69 when the broker does not answer, 1 when there are no topics or no such group.
     """
     settings = Settings.from_env()
-    moments = _moments(settings, only) if watch else iter([_asked(settings, only)])
+    if watch:
+        with suppress(KeyboardInterrupt), _interrupts() as interrupted:
+            _show(_moments(settings, only, interrupted), settings.app_id, as_json=as_json, live=True)
+    else:
+        _show(iter([_asked(settings, only)]), settings.app_id, as_json=as_json)
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Set by Ctrl-C. It raises as well, but what it raises can be lost: in a task that swallows its cancellation, or in
+    the finalizer of what a broken connection left behind.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGINT, interrupt)
     try:
-        if as_json:
-            _as_json(moments, settings.app_id)
-        else:
-            _as_tables(moments, settings.app_id, live=watch)
-    except KeyboardInterrupt:
-        return
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
-#: What was found, or why nothing was.
-_Moment = list[GroupPosition] | str
+def _show(moments: Iterator[_Moment], app_id: str, *, as_json: bool, live: bool = False) -> None:
+    if as_json:
+        _as_json(moments, app_id)
+    else:
+        _as_tables(moments, app_id, live=live)
 
 
-def _moments(settings: Settings, only: str | None) -> Iterator[_Moment]:
+def _moments(settings: Settings, only: str | None, interrupted: threading.Event) -> Iterator[_Moment]:
     """What is found, again and again; only the first time a failure ends it: later a broker may come back."""
     yield _asked(settings, only)
-    while True:
-        time.sleep(REFRESH_S)
+    while not interrupted.wait(REFRESH_S):
         try:
             yield _asked(settings, only)
         except click.ClickException as error:

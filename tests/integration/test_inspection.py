@@ -255,7 +255,7 @@ def test_topics_that_are_not_as_they_should_be(installation: Installation) -> No
     assert "cleanup.policy is compact" in texts[1]
     assert "retention.ms=2592000000" in texts[2]
     assert "message.timestamp.type=LogAppendTime" in texts[3]
-    assert "leads-seen-changelog: not there yet" in texts[4]
+    assert "leads-seen-changelog, leads-dead-letters-changelog: not there yet" in texts[4]
 
 
 def test_an_unclean_election_is_not_allowed(installation: Installation) -> None:

@@ -164,3 +164,22 @@ def test_the_command_does_not_import_faust(name: str) -> None:
     """It takes a second, and these are called often."""
     program = f"import sys, pipeline.commands.{name}; sys.exit('faust' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_ctrl_c_ends_watching_also_when_what_it_raises_is_lost() -> None:
+    """As in a finalizer of aiokafka's, in which Python drops what is raised."""
+    program = (
+        "import os, signal\n"
+        "from pipeline.commands import offsets\n"
+        "class LeftBehind:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "def asked(settings, only):\n"
+        "    LeftBehind()\n"
+        "    return []\n"
+        "offsets._asked = asked\n"
+        "offsets.offsets(['--watch', '--json'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout.count("positions")) == (0, 1)
+    assert "Exception ignored" in done.stderr
