@@ -109,8 +109,9 @@ async def _mismatch(settings: Settings, address: str, error: Exception) -> Canno
 
 
 async def _speaks(address: str, *, tls: bool) -> bool:
+    context = ssl.create_default_context()
     # Nothing is sent but the question for versions, so it does not matter whose certificate it is.
-    context = ssl._create_unverified_context() if tls else None
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         async with _connection(address, {"security_protocol": "SSL" if tls else "PLAINTEXT", "ssl_context": context}):
             return True
@@ -120,11 +121,6 @@ async def _speaks(address: str, *, tls: bool) -> bool:
 
 async def _mechanisms(settings: Settings, address: str) -> list[str]:
     """The ways to prove who we are that the broker offers at this port; empty when it does not ask."""
-    options = connection_options(settings)
-    options = {
-        "security_protocol": options["security_protocol"].removeprefix("SASL_"),
-        "ssl_context": options["ssl_context"],
-    }
     try:
         async with _connection(address, connection_options(replace(settings, broker_username=""))) as connection:
             # One that no broker has: it answers with those that it has.

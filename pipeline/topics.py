@@ -9,13 +9,14 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
     KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
     for_code,
 )
 
-from pipeline.batches import Refused
+from pipeline.batches import Refused, is_passing
 from pipeline.kafka import client_options
 from pipeline.settings import Settings
 
@@ -26,7 +27,7 @@ ACCEPTED = "lead-accepted"
 DEAD_LETTER = "lead-dead-letter"
 
 
-_FORBIDDEN = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
+_FORBIDDEN = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ async def ensure(settings: Settings) -> None:
         for described in await admin.describe_topics([spec.name for spec in wanted]):
             _require_allowed(settings, for_code(described["error_code"]), f"use the topic {described['topic']}")
             _check(settings, described["topic"], len(described["partitions"]))
+        await _require_group(admin, settings)
     finally:
         await admin.close()
 
@@ -86,6 +88,16 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
                 f"The broker does not create the topic {name}: {why}. "
                 f"Its replicas are set by LEADS_REPLICATION ({settings.replication_factor} here)."
             )
+
+
+async def _require_group(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    try:
+        await admin.find_coordinator(settings.app_id)
+    except KafkaError as error:
+        _require_allowed(settings, type(error), f"use the consumer group {settings.app_id}")
+        # The first question of all makes a new broker create its topic for offsets; the consumer waits for that.
+        if not is_passing(error):
+            raise
 
 
 def _require_allowed(settings: Settings, error: type[KafkaError], to_do: str) -> None:
