@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.embedded import Broker, BrokerError
+from pipeline.embedded import Broker
 from pipeline.settings import Settings
 
 __all__ = ["broker"]
@@ -45,4 +45,4 @@ def _run(server: Broker) -> None:
             status = server.wait()
     except KeyboardInterrupt:
         return
-    raise BrokerError(f"The broker ended by itself with status {status}; its log is {server.log_file}.")
+    raise server.failed(f"The broker ended by itself with status {status}; its log is {server.log_file}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -25,6 +26,8 @@ __all__ = ["Broker"]
 _SETTINGS_FILE = "server.properties"
 _LOGGING_FILE = "log4j2.properties"
 _LOG_LINES = 25
+# A disk with less free is full: Kafka cannot begin a segment there.
+_FULL_BYTES = 1_000_000
 
 
 class Broker:
@@ -188,6 +191,13 @@ class Broker:
         """Let a paused broker go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
+    def failed(self, what: str) -> BrokerError:
+        """The error for a broker that ended by itself or does not come up: a full disk, or else `what`."""
+        # Not only what it logged: on a full disk there is no log either.
+        if NO_SPACE in self._log_of_this_run() or shutil.disk_usage(self.data_dir).free < _FULL_BYTES:
+            return disk_error(self.data_dir, NO_SPACE)
+        return BrokerError(what)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -231,11 +241,8 @@ class Broker:
         return answer.cluster_id == expected_id
 
     def _failed(self, what: str) -> BrokerError:
-        """The error for a broker that does not come up, with the reason, or else the end of its log."""
-        lines = self._log_of_this_run().splitlines()
-        if any(NO_SPACE in line for line in lines):
-            return disk_error(self.data_dir, NO_SPACE)
-        return BrokerError("\n".join([f"{what} The end of its log ({self.log_file}):", *lines[-_LOG_LINES:]]))
+        end_of_log = "\n".join(self._log_of_this_run().splitlines()[-_LOG_LINES:])
+        return self.failed(f"{what} The end of its log ({self.log_file}):\n{end_of_log}")
 
     def _log_of_this_run(self) -> str:
         """What this run has logged, and what the JVM itself has to say."""
