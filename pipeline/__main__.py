@@ -7,7 +7,6 @@ because most do not need the app, and importing that takes a second.
 from __future__ import annotations
 
 import importlib
-import os
 import pkgutil
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ import click
 
 import pipeline.commands
 from pipeline.embedded import BrokerError
+from pipeline.kafka import CannotConnect
 from pipeline.settings import BadSetting
-from pipeline.slots import SlotError, SlotTaken
+from pipeline.slots import SlotError
 
 __all__ = ["Commands", "leads", "main"]
 
@@ -54,14 +54,14 @@ def leads() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run `leads` with these arguments (default: those of the process) and exit.
 
-    Settings that cannot be used end it with a sentence on stderr and status 78, like the `EX_CONFIG` of sysexits.h.
+    An expected error ends it with one sentence on stderr and the status of that error, one of sysexits.h.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         _run(args)
-    except (BadSetting, SlotError, BrokerError) as error:
+    except (BadSetting, SlotError, BrokerError, CannotConnect) as error:
         click.echo(f"leads: {error}", err=True)
-        sys.exit(1 if isinstance(error, SlotTaken | BrokerError) else os.EX_CONFIG)
+        sys.exit(error.status)
 
 
 def _run(args: list[str]) -> None:

@@ -9,13 +9,17 @@ import warnings
 from itertools import count
 
 from aiokafka.errors import KafkaError
+from faust.auth import Credentials, SASLCredentials, SSLCredentials
 from faust.exceptions import AlreadyConfiguredWarning
 
 from pipeline import topics
-from pipeline.batches import Batch, BatchApp, Fatal, Refused, is_passing
+from pipeline.batches import Batch, BatchApp, Fatal, Refused
+from pipeline.cluster_note import WrongCluster, require_cluster
+from pipeline.connection import connect
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
+from pipeline.kafka import CannotConnect, tls_context
 from pipeline.settings import BadSetting, Settings
-from pipeline.slots import Slot, SlotError, take_slot, wanted_slot
+from pipeline.slots import PATIENCE_S, Slot, SlotError, require_free_port, take_slot, unwritable, wanted_slot
 
 __all__ = ["app", "settings"]
 
@@ -23,8 +27,6 @@ __all__ = ["app", "settings"]
 HEARTBEATS_PER_SESSION = 5
 #: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
 PRODUCE_TIMEOUT_S = 5.0
-#: How long a worker that starts waits for the broker before it ends.
-BROKER_WAIT_S = 60.0
 BROKER_RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ def _take_place(slot: Slot) -> None:
             app.conf.web_port = slot.web_port
         app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
         app.conf.datadir = slot.state_dir
+    _require_place(slot)
     # Faust's banner was printed before and shows the defaults.
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
     if wanted_slot() is not None:
@@ -66,27 +69,35 @@ def _take_place(slot: Slot) -> None:
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
-async def _before_start() -> None:
-    """Take a slot, and see that the topics are there."""
+def _require_place(slot: Slot) -> None:
     try:
-        slot = take_slot(settings)
-    except SlotError as error:
-        raise Refused(str(error)) from None
-    _take_place(slot)
-    await _ensure_topics()
+        app._create_directories()
+    except OSError as error:
+        raise unwritable(slot.state_dir, error) from None
+    if app.conf.web_enabled:
+        given_by = "LEADS_WEB_PORT" if app.conf.web_port == slot.web_port else "-p"
+        require_free_port(app.conf.web_bind, app.conf.web_port, given_by=given_by, patience_s=PATIENCE_S)
 
 
-async def _ensure_topics() -> None:
-    """Wait for the broker, which may be starting too, and see that the topics are there."""
+async def _before_start() -> None:
+    """Take a slot, wait for the broker, which may be starting too, and see that everything fits together."""
+    try:
+        _take_place(take_slot(settings))
+        await _wait_for_broker()
+    except (SlotError, CannotConnect, WrongCluster) as error:
+        raise Refused(str(error), status=error.status) from None
+
+
+async def _wait_for_broker() -> None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + BROKER_WAIT_S
+    deadline = loop.time() + settings.broker_wait_s
     for attempt in count():
         try:
-            await topics.ensure(settings)
+            await _agree_with_broker()
             break
-        except KafkaError as error:
-            if loop.time() > deadline or not is_passing(error):
-                raise KafkaError(f"The broker at {settings.broker_url} cannot be used: {error}") from None
+        except CannotConnect as error:
+            if error.is_final or loop.time() > deadline:
+                raise
             if attempt == 0:
                 logger.warning("Waiting for the broker at %s", settings.broker_url)
         await asyncio.sleep(BROKER_RETRY_S)
@@ -98,10 +109,32 @@ def _modules() -> list[str]:
     return [*(f"agents.{name}" for name in agents), "pipeline.web.routes"]
 
 
+async def _agree_with_broker() -> None:
+    require_cluster(settings.data_dir, await connect(settings))
+    try:
+        await topics.ensure(settings)
+    except KafkaError as error:
+        raise CannotConnect(f"The broker at {settings.broker_url} cannot be used: {error}.") from None
+
+
+def _credentials() -> Credentials | None:
+    """How Faust's clients connect: as `client_options` says."""
+    context = tls_context(settings)
+    if settings.broker_username:
+        return SASLCredentials(
+            username=settings.broker_username,
+            password=settings.broker_password,
+            mechanism=settings.broker_sasl_mechanism,
+            ssl_context=context,
+        )
+    return SSLCredentials(context) if context else None
+
+
 app = BatchApp(
     settings.app_id,
     modules=_modules(),
     broker=";".join(f"kafka://{host}" for host in settings.bootstrap),
+    broker_credentials=_credentials(),
     store="rocksdb://",
     version=1,
     grace_s=min(2.0, settings.session_timeout_s / 4),

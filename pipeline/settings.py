@@ -10,81 +10,32 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EMBEDDED_BROKER_URL", "BadSetting", "Settings"]
+from pipeline import values
+from pipeline.values import duration_s
 
-#: Where `leads up` and `leads broker` let the embedded broker listen.
-EMBEDDED_BROKER_URL = "kafka://127.0.0.1:9092"
+__all__ = ["EMBEDDED_BROKER_PORT", "BadSetting", "Settings", "duration_s", "variable"]
+
+#: Where `leads up` and `leads broker` let the embedded broker listen, unless LEADS_BROKER_PORT says otherwise.
+EMBEDDED_BROKER_PORT = 9092
 
 AGENTS = ("dedupe", "crm_sink")
-
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 class BadSetting(ValueError):
-    """A setting has an unknown name or a value that cannot be used; the text says what to do."""
+    """A setting has an unknown name or a value that cannot be used; the text says what to do, and holds no secret."""
+
+    #: The exit status (sysexits.h): a restart does not mend it.
+    status = os.EX_CONFIG
 
 
-def duration_s(text: str) -> float:
-    """Seconds of `30d`, `12h`, `90m` or `45s`."""
-    match = _DURATION.fullmatch(text.strip())
-    if match is None:
-        raise ValueError("give a number with s, m, h or d, such as 30d")
-    return float(match[1]) * _SECONDS[match[2]]
-
-
-def _port(text: str) -> int:
-    if not (text.isdecimal() and 0 < int(text) < 65536):
-        raise ValueError("a port is a number from 1 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise ValueError("give a whole number, 1 or more")
-    return int(text)
-
-
-def _positive_s(text: str) -> float:
-    seconds = duration_s(text)
-    if seconds <= 0:
-        raise ValueError("must be more than 0")
-    return seconds
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) <= 0:
-        raise ValueError("give a number of seconds, more than 0")
-    return float(text)
-
-
-def _agents(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in AGENTS]
-    if unknown or not names:
-        raise ValueError(f"choose from {', '.join(AGENTS)}, separated by commas")
-    return names
-
-
-def _app_id(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
-        raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-'")
-    return text
-
-
-def _broker_url(text: str) -> str:
-    hosts = text.removeprefix("kafka://")
-    if not re.fullmatch(r"[\w.\-\[\]:]+(:\d+)?(,[\w.\-\[\]:]+(:\d+)?)*", hosts):
-        raise ValueError("write it as kafka://host:9092 or kafka://host:9092,host2:9092")
-    return f"kafka://{hosts}"
-
-
-def _setting(default: Any, parse: Callable[[str], Any], unit: str, doc: str) -> Any:
-    return field(default=default, metadata={"parse": parse, "unit": unit, "doc": doc})
+def _setting(default: Any, parse: Callable[[str], Any], unit: str, doc: str, *, secret: bool = False) -> Any:
+    metadata = {"parse": parse, "unit": unit, "doc": doc, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,31 +43,56 @@ class Settings:
     """All settings, checked. The variable of a field is `LEADS_` and its name in capitals."""
 
     broker_url: str = _setting(
-        EMBEDDED_BROKER_URL, _broker_url, "URL", "Kafka brokers; when unset, `leads up` starts the embedded broker."
+        "", values.broker_url, "URL", "Kafka brokers; when unset, the embedded one, which `leads up` starts."
+    )
+    broker_port: int = _setting(
+        EMBEDDED_BROKER_PORT, values.port, "port", "Where the embedded broker listens on 127.0.0.1."
+    )
+    broker_wait_s: float = _setting(
+        60.0, values.seconds, "seconds", "How long a worker that starts waits for the broker before it ends."
+    )
+    broker_tls: bool = _setting(False, values.on_off, "on, off", "Whether to reach the brokers with TLS.")
+    broker_ca_file: Path | None = _setting(
+        None, values.ca_file, "path", "Certificates (PEM) that the brokers' must come from; when unset, the system's."
+    )
+    broker_username: str = _setting("", str, "name", "The user at the brokers (SASL); when unset, none is given.")
+    broker_password: str = _setting("", str, "secret", "Its password, or give the next one.", secret=True)
+    broker_password_file: Path | None = _setting(None, Path, "path", "A file that holds the password.")
+    broker_sasl_mechanism: str = _setting(
+        # The one whose messages do not hold the password, and the strongest of those that Kafka has.
+        "SCRAM-SHA-512",
+        values.one_of(SASL_MECHANISMS),
+        "name",
+        "PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. PLAIN without TLS shows the password to everybody on the way.",
     )
     sink_url: str = _setting(
-        "", str, "URL", "The CRM; when unset, `sqlite:///` and `crm.sqlite3` in the data directory."
+        "", str, "URL", "The CRM; when unset, `sqlite:///` and `crm.sqlite3` in the data directory.", secret=True
     )
     data_dir: Path = _setting(Path("var"), Path, "path", "Where workers keep state, relative to where they start.")
-    web_port: int = _setting(6066, _port, "port", "HTTP port of the first worker; the next ones count up.")
+    web_port: int = _setting(6066, values.port, "port", "HTTP port of the first worker; the next ones count up.")
     web_bind: str = _setting("127.0.0.1", str, "address", "Address that workers listen on.")
     web_url: str = _setting(
         "", str, "URL", "How other workers reach this one; when unset, made of its address and port."
     )
-    app_id: str = _setting("leads", _app_id, "name", "Consumer group, and the prefix of the changelog topics.")
-    agents: tuple[str, ...] = _setting(AGENTS, _agents, "names", "Agents that the workers of this app id run.")
-    partitions: int = _setting(8, _count, "count", "Partitions of every topic; cannot change later.")
+    app_id: str = _setting("leads", values.app_id, "name", "Consumer group, and the prefix of the changelog topics.")
+    agents: tuple[str, ...] = _setting(
+        AGENTS, values.choices(AGENTS), "names", "Agents that the workers of this app id run."
+    )
+    partitions: int = _setting(8, values.count, "count", "Partitions of every topic; cannot change later.")
     replication: int = _setting(
-        0, _count, "count", "Replicas of new topics; when unset, 1 with the embedded broker, else 3."
+        0, values.count, "count", "Replicas of new topics; when unset, 1 with the embedded broker, else 3."
     )
     retention: float = _setting(
-        30 * 86400.0, _positive_s, "duration", "How long the captured, accepted and dead-letter topics keep records."
+        30 * 86400.0,
+        values.positive_duration_s,
+        "duration",
+        "How long the captured, accepted and dead-letter topics keep records.",
     )
     dedupe_window: float = _setting(
-        30 * 86400.0, _positive_s, "duration", "How long a repeat of a message id counts as a duplicate."
+        30 * 86400.0, values.positive_duration_s, "duration", "How long a repeat of a message id counts as a duplicate."
     )
     session_timeout_s: float = _setting(
-        10.0, _seconds, "seconds", "After this long without a sign of life a worker loses its partitions."
+        10.0, values.seconds, "seconds", "After this long without a sign of life a worker loses its partitions."
     )
 
     @classmethod
@@ -127,25 +103,29 @@ class Settings:
             BadSetting: a name is unknown or a value cannot be used.
         """
         env = os.environ if environ is None else environ
-        known = {variable(name): name for name in cls.parsers()}
+        known = {variable(setting.name): setting for setting in fields(cls)}
         given = {name: value for name, value in env.items() if name.startswith("LEADS_") and value != ""}
         for name in given:
             if name not in known:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f" Did you mean {near[0]}?" if near else f" The settings are: {', '.join(sorted(known))}."
                 raise BadSetting(f"{name} is not a setting.{hint}")
-        values = {known[name]: _parsed(name, value, cls.parsers()[known[name]]) for name, value in given.items()}
-        return cls(**values)
+        found = {known[name].name: _parsed(known[name], text) for name, text in given.items()}
+        return cls(**_with_password(found))
 
-    @classmethod
-    def parsers(cls) -> dict[str, Callable[[str], Any]]:
-        """The parser of each field, by name."""
-        return {f.name: f.metadata["parse"] for f in fields(cls)}
+    def __post_init__(self) -> None:
+        if not self.broker_url:
+            object.__setattr__(self, "broker_url", self.embedded_url)
 
     @property
     def embedded(self) -> bool:
-        """Whether the broker is the embedded one at its usual address."""
-        return self.broker_url == EMBEDDED_BROKER_URL
+        """Whether the broker is the embedded one."""
+        return self.broker_url == self.embedded_url
+
+    @property
+    def embedded_url(self) -> str:
+        """Where the embedded broker of this machine listens."""
+        return f"kafka://127.0.0.1:{self.broker_port}"
 
     @property
     def bootstrap(self) -> list[str]:
@@ -181,8 +161,30 @@ def variable(name: str) -> str:
     return f"LEADS_{name.upper()}"
 
 
-def _parsed(name: str, value: str, parse: Callable[[str], Any]) -> Any:
+def _parsed(setting: Field[Any], text: str) -> Any:
     try:
-        return parse(value)
+        return setting.metadata["parse"](text)
     except ValueError as error:
-        raise BadSetting(f"{name}={value!r} cannot be used: {error}.") from None
+        # What has an @ may be a URL with a password in it.
+        shown = "" if setting.metadata["secret"] or "@" in text else f"={text!r}"
+        raise BadSetting(f"{variable(setting.name)}{shown} cannot be used: {error}.") from None
+
+
+def _with_password(found: dict[str, Any]) -> dict[str, Any]:
+    """`found` with the password that its file holds; refuses half of a user, and what is for one or for TLS only."""
+    given = [name for name in ("broker_password", "broker_password_file") if name in found]
+    username = variable("broker_username")
+    if "broker_username" in found and len(given) != 1:
+        wanted = f"{variable('broker_password')} or {variable('broker_password_file')}"
+        raise BadSetting(f"With {username} give {wanted}{', not both' if given else ''}.")
+    needless = [name for name in (*given, "broker_sasl_mechanism") if name in found]
+    if "broker_username" not in found and needless:
+        raise BadSetting(f"{variable(needless[0])} is for a user: give {username} too.")
+    if "broker_ca_file" in found and not found.get("broker_tls"):
+        raise BadSetting(f"{variable('broker_ca_file')} is for TLS: set {variable('broker_tls')}=on too.")
+    if "broker_password_file" not in found:
+        return found
+    try:
+        return {**found, "broker_password": values.secret_of(found["broker_password_file"])}
+    except ValueError as error:
+        raise BadSetting(f"{variable('broker_password_file')} cannot be used: {error}.") from None

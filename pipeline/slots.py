@@ -6,6 +6,7 @@ up`, a Procfile runner, `faust worker` by hand), and a worker that is started ag
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -26,6 +27,7 @@ __all__ = [
     "free_slots",
     "require_free_port",
     "take_slot",
+    "unwritable",
     "wanted_slot",
 ]
 
@@ -45,11 +47,21 @@ _held: list[int] = []
 
 
 class SlotError(RuntimeError):
-    """No slot can be had, for a reason that will not go away by itself; the text says what to do."""
+    """No slot can be had; the text says what to do.
+
+    `status` is the exit status of a program that ends with it (sysexits.h): 78 where no restart mends it.
+    """
+
+    def __init__(self, text: str, *, status: int = os.EX_CONFIG) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class SlotTaken(SlotError):
     """The wanted slot, or every slot, belongs to another live process; that may change."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, status=os.EX_TEMPFAIL)
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ def take_slot(settings: Settings, *, wanted: int | None = None, patience_s: floa
     number, descriptor = _lowest(settings) if wanted is None else _this(settings, wanted, patience_s)
     slot = _slot(settings, number)
     _make_directory(slot.state_dir)
-    _note_pid(descriptor)
+    _note_pid(settings, descriptor)
     _held.append(descriptor)
     return slot
 
@@ -119,12 +131,34 @@ def free_slots(settings: Settings, count: int, *, patience_s: float = PATIENCE_S
         time.sleep(_RETRY_S)
 
 
-def require_free_port(bind: str, port: int) -> None:
+def require_free_port(bind: str, port: int, *, given_by: str = "LEADS_WEB_PORT", patience_s: float = 0.0) -> None:
     """Check that this process could listen on `port` of the address `bind`.
+
+    Args:
+        bind: an address of this machine.
+        port: a TCP port.
+        given_by: what to change for another port.
+        patience_s: how long to wait for a port that is taken: the former worker may still be exiting.
 
     Raises:
         SlotError: it cannot.
     """
+    deadline_s = time.monotonic() + patience_s
+    while (error := _listen_error(bind, port)) is not None:
+        if time.monotonic() >= deadline_s:
+            raise SlotError(
+                f"A worker cannot listen on port {port} of {bind} ({error.strerror}); {_cure(error, given_by)}"
+            )
+        time.sleep(_RETRY_S)
+
+
+def _cure(error: OSError, given_by: str) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"stop the program that does, or set {given_by} to the first of some free ports."
+    return f"set LEADS_WEB_BIND to an address of this machine, and {given_by} to a port that this user may take."
+
+
+def _listen_error(bind: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family) as server:
         # As aiohttp does it: connections of the former worker that are still closing are in nobody's way.
@@ -133,10 +167,8 @@ def require_free_port(bind: str, port: int) -> None:
             server.bind((bind, port))
             server.listen()
         except OSError as error:
-            raise SlotError(
-                f"A worker cannot listen on port {port} of {bind} ({error.strerror}); stop the program that does, "
-                "or set LEADS_WEB_PORT to the first of some free ports."
-            ) from None
+            return error
+    return None
 
 
 def _slot(settings: Settings, number: int) -> Slot:
@@ -180,7 +212,7 @@ def _try(settings: Settings, number: int) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -204,14 +236,20 @@ def _make_directory(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
 
 
-def _unwritable(path: Path, error: OSError) -> SlotError:
+def unwritable(path: Path, error: OSError) -> SlotError:
+    """The error for a path of the data directory that cannot be written because of `error`."""
+    if error.errno == errno.ENOSPC:
+        return SlotError(f"No space is left on the disk of {path}; free some.", status=os.EX_IOERR)
     return SlotError(f"{path} cannot be written ({error.strerror}); set LEADS_DATA_DIR to a directory that can be.")
 
 
-def _note_pid(descriptor: int) -> None:
+def _note_pid(settings: Settings, descriptor: int) -> None:
     """For the human who looks for the owner; only the lock counts."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        raise unwritable(_lock_dir(settings), error) from None

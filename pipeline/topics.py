@@ -7,14 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    KafkaError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
-from pipeline.batches import Refused
+from pipeline.batches import Refused, is_passing
 from pipeline.kafka import client_options
 from pipeline.settings import Settings
 from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
 __all__ = ["ACCEPTED", "CAPTURED", "DEAD_LETTER", "TopicSpec", "changelog", "configs", "ensure", "specs"]
+
+
+_FORBIDDEN = (ClusterAuthorizationFailedError, GroupAuthorizationFailedError, TopicAuthorizationFailedError)
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ async def ensure(settings: Settings) -> None:
     """Create the topics that are missing, and refuse those with another number of partitions.
 
     Raises:
-        Refused: a topic has another number of partitions, or the broker does not let us create one.
+        Refused: a topic has another number of partitions, or the broker does not let us create or use one.
         KafkaError: the broker cannot be reached.
     """
     admin = AIOKafkaAdminClient(**client_options(settings), request_timeout_ms=10_000)
@@ -55,7 +65,9 @@ async def ensure(settings: Settings) -> None:
         existing = set(await admin.list_topics())
         await _create(admin, settings, [spec for spec in wanted if spec.name not in existing])
         for described in await admin.describe_topics([spec.name for spec in wanted]):
+            _require_allowed(settings, for_code(described["error_code"]), f"use the topic {described['topic']}")
             _check(settings, described["topic"], len(described["partitions"]))
+        await _require_group(admin, settings)
     finally:
         await admin.close()
 
@@ -68,12 +80,31 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: Seque
     response = await admin.create_topics(new)
     for name, code, *rest in response.topic_errors:
         error: type[KafkaError] = for_code(code)
+        _require_allowed(settings, error, f"create the topic {name}")
         if code and error is not TopicAlreadyExistsError:  # another worker was faster
             why = rest[0] or error.__name__
             raise Refused(
                 f"The broker does not create the topic {name}: {why}. "
                 f"Its replicas are set by LEADS_REPLICATION ({settings.replication_factor} here)."
             )
+
+
+async def _require_group(admin: AIOKafkaAdminClient, settings: Settings) -> None:
+    try:
+        await admin.find_coordinator(settings.app_id)
+    except KafkaError as error:
+        _require_allowed(settings, type(error), f"use the consumer group {settings.app_id}")
+        # The first question of all makes a new broker create its topic for offsets; the consumer waits for that.
+        if not is_passing(error):
+            raise
+
+
+def _require_allowed(settings: Settings, error: type[KafkaError], to_do: str) -> None:
+    if issubclass(error, _FORBIDDEN):
+        who = f"the user {settings.broker_username}" if settings.broker_username else "a client without a user name"
+        raise Refused(
+            f"The broker does not allow {who} to {to_do}; grant that, or set LEADS_BROKER_USERNAME to another."
+        )
 
 
 def configs(settings: Settings, spec: TopicSpec) -> dict[str, Any]:

@@ -18,7 +18,7 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
 """
 
 from pipeline.batches.app import BatchApp
-from pipeline.batches.batch import Batch, BatchSchema, Epoch, Fatal, LetGo, Refused
+from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Epoch, Fatal, LetGo, Refused
 from pipeline.batches.passing import is_passing
 from pipeline.batches.producer import Entry, together
 from pipeline.batches.table import BatchTable
@@ -28,6 +28,7 @@ __all__ = [
     "BatchApp",
     "BatchSchema",
     "BatchTable",
+    "DiskFull",
     "Entry",
     "Epoch",
     "Fatal",

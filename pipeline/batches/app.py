@@ -19,7 +19,7 @@ from faust.web.drivers.aiohttp import Web
 from mode import get_logger
 from mode.supervisors import CrashingSupervisor
 
-from pipeline.batches.batch import STATUS_HUNG, STATUS_REFUSED, BatchSchema, Refused
+from pipeline.batches.batch import STATUS_HUNG, BatchSchema, Refused
 from pipeline.batches.consumer import BatchTransport
 from pipeline.batches.lanes import Lanes, OnBug, Work
 from pipeline.batches.noise import install_noise_filter
@@ -179,14 +179,20 @@ class BatchApp(faust.App):
 
     async def crash(self, reason: BaseException) -> None:
         """End the worker, in order if that is still possible, with a status that is not 0."""
+        if isinstance(reason, Refused):
+            self.refuse(reason)
         _end_process_after(STOP_MAX_S)
         await super().crash(reason)
 
-    def refuse(self, refusal: Refused, *, status: int = STATUS_REFUSED) -> NoReturn:
-        """End the worker at once with one sentence. Nothing was acknowledged that is not safe, so nothing is lost."""
-        print(f"Cannot go on: {refusal}", file=sys.stderr, flush=True)
+    def refuse(self, refusal: Refused, *, status: int | None = None) -> NoReturn:
+        """End the worker at once with one sentence. Nothing was acknowledged that is not safe, so nothing is lost.
+
+        The exit status is that of the refusal, unless `status` is given.
+        """
         logging.shutdown()
-        os._exit(status)
+        # Not `sys.stderr`, which Faust has redirected into the log.
+        print(f"Cannot go on: {refusal}", file=sys.__stderr__, flush=True)
+        os._exit(refusal.status if status is None else status)
 
 
 def _calm_collector() -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord
 from faust.serializers.schemas import Schema
 from faust.types import TP
 
-__all__ = ["STATUS_HUNG", "STATUS_REFUSED", "Batch", "BatchSchema", "Epoch", "Fatal", "LetGo", "Refused"]
+__all__ = ["STATUS_HUNG", "STATUS_REFUSED", "Batch", "BatchSchema", "DiskFull", "Epoch", "Fatal", "LetGo", "Refused"]
 
 #: EX_CONFIG of sysexits.h: the supervisor does not restart a worker that ends with it.
 STATUS_REFUSED = 78
@@ -27,7 +30,28 @@ class Fatal(Exception):
 
 
 class Refused(Exception):
-    """The worker cannot do its work here, and a restart will not change that. Its text says what to do."""
+    """The worker cannot do its work here. Its text says what to do.
+
+    `status` is the exit status (sysexits.h): 78 where a restart will not change it, another where it may.
+    """
+
+    def __init__(self, text: str, *, status: int = STATUS_REFUSED) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class DiskFull(Fatal, Refused):
+    """The disk of `path` is full. Once there is room, a restart goes on where this worker stopped."""
+
+    #: How every library here says it: it is the system's own text.
+    TEXT = os.strerror(errno.ENOSPC)
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"No space is left on the disk of {path}; free some. Nothing is lost: what was not written was not "
+            "acknowledged.",
+            status=os.EX_IOERR,
+        )
 
 
 class Epoch:

@@ -20,7 +20,7 @@ from faust.stores.rocksdb import RocksDBOptions
 from faust.stores.rocksdb import Store as StockStore
 from faust.types import TP
 
-from pipeline.batches.batch import Batch, BatchSchema, Fatal
+from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Fatal
 from pipeline.batches.producer import Entry
 
 __all__ = ["BatchStore", "BatchTable"]
@@ -98,12 +98,18 @@ class BatchStore(StockStore):
             values: list[bytes | None] = self._db_for_partition(partition).get(keys)
         return values
 
+    def _open_for_partition(self, partition: int) -> Any:
+        with self._fatal("opened"):
+            return super()._open_for_partition(partition)
+
     @contextmanager
     def _fatal(self, done: str) -> Iterator[None]:
         """A fault of the disk is no record's fault."""
         try:
             yield
         except Exception as error:
+            if DiskFull.TEXT in str(error):
+                raise DiskFull(self.path) from error
             raise Fatal(f"The table {self.table_name} cannot be {done}: {error}") from error
 
     def scan(self, partition: int, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:

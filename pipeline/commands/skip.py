@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from pipeline.connection import connect
 from pipeline.kafka import client_options
 from pipeline.settings import Settings
 
@@ -39,6 +40,7 @@ def skip(topic: str, partition: int, offset: int) -> None:
 
 async def _set_offset(settings: Settings, tp: TopicPartition, offset: int) -> int | None:
     """Set the group's offset, and return the one before. The broker refuses it while the group has members."""
+    await connect(settings)
     consumer = AIOKafkaConsumer(**client_options(settings), group_id=settings.app_id, enable_auto_commit=False)
     await consumer.start()
     try:

@@ -45,8 +45,7 @@ def up(workers: int) -> None:
     settings = Settings.from_env()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     say = printer()
-    # Not `settings.embedded`: somebody who gives this very address runs a broker there.
-    broker = None if os.environ.get(variable("broker_url")) else Broker(settings.data_dir / "broker")
+    broker = _broker(settings)
     stopped = threading.Event()
 
     def make_workers() -> list[Child]:
@@ -60,6 +59,13 @@ def up(workers: int) -> None:
     finally:
         stopped.set()
     sys.exit(status)
+
+
+def _broker(settings: Settings) -> Broker | None:
+    # Not `settings.embedded`: somebody who gives this very address runs a broker there.
+    if os.environ.get(variable("broker_url")):
+        return None
+    return Broker(settings.data_dir / "broker", port=settings.broker_port)
 
 
 def _slots(settings: Settings, workers: int) -> list[Slot]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pipeline.embedded.broker import Broker
 from pipeline.embedded.cluster import Cluster
+from pipeline.embedded.config import Extra
 from pipeline.embedded.errors import BrokerError
 from pipeline.embedded.process import free_port
 
-__all__ = ["Broker", "BrokerError", "Cluster", "free_port"]
+__all__ = ["Broker", "BrokerError", "Cluster", "Extra", "free_port"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -13,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embedded import process as processes
-from pipeline.embedded.config import LOG_FILE, jvm_flags, log4j2_properties, server_properties
-from pipeline.embedded.errors import BrokerError
+from pipeline.embedded.config import LOG_FILE, Extra, jvm_flags, log4j2_properties, server_properties
+from pipeline.embedded.errors import NO_SPACE, BrokerError, disk_error
 from pipeline.embedded.jars import fetch_jars
 from pipeline.embedded.java import find_java
 from pipeline.embedded.probe import metadata
@@ -25,6 +26,8 @@ __all__ = ["Broker"]
 _SETTINGS_FILE = "server.properties"
 _LOGGING_FILE = "log4j2.properties"
 _LOG_LINES = 25
+# A disk with less free is full: Kafka cannot begin a segment there.
+_FULL_BYTES = 1_000_000
 
 
 class Broker:
@@ -39,6 +42,7 @@ class Broker:
         full_jit: also compile with the optimising compiler: more throughput and memory; for benchmarks.
         node_id: its number in the cluster.
         voters: controller ports of all nodes of its cluster by node id; None: it is alone.
+        extra: what tests need besides.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Broker:
         full_jit: bool = False,
         node_id: int = 1,
         voters: Mapping[int, int] | None = None,
+        extra: Extra | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
@@ -57,6 +62,7 @@ class Broker:
         self.full_jit = full_jit
         self.node_id = node_id
         self._voters = voters
+        self._extra = extra or Extra()
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start_bytes = 0
 
@@ -109,15 +115,18 @@ class Broker:
         jars = fetch_jars()
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._launch(java, jars)
         except OSError as error:
-            raise BrokerError(f"Cannot make the data directory: {error}; give another one.") from error
+            raise disk_error(self.data_dir, error.strerror or str(error)) from error
+
+    def _launch(self, java: Path, jars: Sequence[Path]) -> None:
         lock = processes.DirectoryLock(self.data_dir / "lock")
         lock.acquire()
         try:
             self._require_ports()
             self._write_settings()
             command = self._command(java, jars)
-            format_storage(command, self.data_dir, _SETTINGS_FILE)
+            format_storage(command, self.data_dir, _SETTINGS_FILE, self._extra.format_args)
             self._log_start_bytes = self.log_file.stat().st_size if self.log_file.exists() else 0
             self._process = processes.spawn(
                 [*command, "kafka.Kafka", _SETTINGS_FILE], cwd=self.data_dir, output=self._output, lock=lock
@@ -137,9 +146,9 @@ class Broker:
         try:
             while not self._serves(expected_id, nodes):
                 if not self.running:
-                    raise BrokerError(f"The broker ended with status {self.returncode}. {self._last_lines()}")
+                    raise self._failed(f"The broker ended with status {self.returncode}.")
                 if time.monotonic() > deadline_s:
-                    raise BrokerError(f"The broker does not serve after {timeout_s:g} s. {self._last_lines()}")
+                    raise self._failed(f"The broker does not serve after {timeout_s:g} s.")
                 time.sleep(0.05)  # a socket that is not there yet cannot be awaited
         except BaseException:
             self.kill()
@@ -182,6 +191,13 @@ class Broker:
         """Let a paused broker go on (SIGCONT)."""
         self._signal(signal.SIGCONT)
 
+    def failed(self, what: str) -> BrokerError:
+        """The error for a broker that ended by itself or does not come up: a full disk, or else `what`."""
+        # Not only what it logged: on a full disk there is no log either.
+        if NO_SPACE in self._log_of_this_run() or shutil.disk_usage(self.data_dir).free < _FULL_BYTES:
+            return disk_error(self.data_dir, NO_SPACE)
+        return BrokerError(what)
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -203,14 +219,15 @@ class Broker:
         for port in filter(None, [self.port, (self._voters or {}).get(self.node_id)]):
             if not processes.settles(partial(processes.port_is_free, port)):
                 raise BrokerError(
-                    f"Port {port} of 127.0.0.1 is taken, perhaps by another broker; stop what listens there, "
-                    "or give another port."
+                    f"Port {port} of 127.0.0.1 is taken, perhaps by another broker; stop what listens there, or set "
+                    "LEADS_BROKER_PORT to a free port (LEADS_BROKER_URL, if that is the broker to use).",
+                    status=os.EX_CONFIG,
                 )
 
     def _write_settings(self) -> None:
         voters = self._voters or {self.node_id: processes.free_port(taken=[self.port])}
         settings = server_properties(node_id=self.node_id, port=self.port, voters=voters)
-        write_properties(self.data_dir / _SETTINGS_FILE, settings)
+        write_properties(self.data_dir / _SETTINGS_FILE, self._extra.added_to(settings))
         write_properties(self.data_dir / _LOGGING_FILE, log4j2_properties())
 
     def _command(self, java: Path, jars: Sequence[Path]) -> list[str | Path]:
@@ -223,10 +240,13 @@ class Broker:
             return False
         return answer.cluster_id == expected_id
 
-    def _last_lines(self) -> str:
-        """The end of what this run has logged, and what the JVM itself has to say."""
+    def _failed(self, what: str) -> BrokerError:
+        end_of_log = "\n".join(self._log_of_this_run().splitlines()[-_LOG_LINES:])
+        return self.failed(f"{what} The end of its log ({self.log_file}):\n{end_of_log}")
+
+    def _log_of_this_run(self) -> str:
+        """What this run has logged, and what the JVM itself has to say."""
         logged = self.log_file.read_bytes() if self.log_file.exists() else b""
         if len(logged) >= self._log_start_bytes:  # else the file was begun anew since
             logged = logged[self._log_start_bytes :]
-        lines = (logged + self._output.read_bytes()).decode(errors="replace").splitlines()
-        return f"The end of its log ({self.log_file}):\n" + "\n".join(lines[-_LOG_LINES:])
+        return (logged + self._output.read_bytes()).decode(errors="replace")

@@ -6,16 +6,38 @@ patterns each have their own idea of what a space, a comma or a percent sign in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["LOG_FILE", "STORAGE", "TEMPORARY", "jvm_flags", "log4j2_properties", "server_properties"]
+__all__ = ["LOG_FILE", "STORAGE", "TEMPORARY", "Extra", "jvm_flags", "log4j2_properties", "server_properties"]
 
 
 #: Kafka's storage, its own log, and the folder of the JVM for temporary files.
 STORAGE = "log"
 LOG_FILE = "broker.log"
 TEMPORARY = "tmp"
+
+#: Properties that are lists: what is extra is added to them.
+_LISTS = ("listeners", "advertised.listeners", "listener.security.protocol.map")
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What the tests give a broker besides, such as a listener that asks who is there.
+
+    Attributes:
+        properties: added to those of the broker.
+        format_args: arguments for the formatting of its storage.
+    """
+
+    properties: Mapping[str, str] = field(default_factory=dict)
+    format_args: Sequence[str] = ()
+
+    def added_to(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """The settings of a broker with these."""
+        joined = {name: f"{settings[name]},{self.properties[name]}" for name in _LISTS if name in self.properties}
+        return {**settings, **self.properties, **joined}
 
 
 def server_properties(*, node_id: int, port: int, voters: Mapping[int, int]) -> dict[str, str]:

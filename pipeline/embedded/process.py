@@ -74,7 +74,8 @@ class DirectoryLock:
             owner = self.path.read_text().strip()
             raise BrokerError(
                 f"Another broker{f' (process {owner})' if owner else ''} uses the data directory {self.path.parent}; "
-                "stop it, or give another directory."
+                "stop it, or set LEADS_DATA_DIR to another directory.",
+                status=os.EX_CONFIG,
             )
         self._file = file
 

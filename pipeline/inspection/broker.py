@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -42,9 +43,9 @@ _OF_BROKER = ("safety", "topics", "clock")
 
 
 def _unreachable(settings: Settings, error: Unavailable) -> Finding:
-    found, _, advice = error.message.partition(". ")
+    found, advice = re.split(r"[.;] ", error.message, maxsplit=1)
     # The embedded broker is started by `leads up`: before that, nothing is wrong.
-    return (warning if settings.embedded else problem)("broker", found, advice)
+    return (warning if settings.embedded else problem)("broker", found, f"{advice[:1].upper()}{advice[1:]}")
 
 
 async def _topics(connection: Connection, settings: Settings, brokers: int) -> list[Finding]:

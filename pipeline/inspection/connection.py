@@ -17,9 +17,10 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError,
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
+from pipeline.connection import connect
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.members import Member
-from pipeline.kafka import client_options
+from pipeline.kafka import CannotConnect, client_options
 from pipeline.settings import Settings
 
 __all__ = ["Connection", "Group", "connected", "each"]
@@ -112,6 +113,10 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     """
     # What matters is raised; aiokafka also logs it, several times over.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        await connect(settings)
+    except CannotConnect as error:
+        raise Unavailable(str(error), status=error.status) from None
     options = {**client_options(settings), "request_timeout_ms": REQUEST_TIMEOUT_MS}
     admin = AIOKafkaAdminClient(**options)
     consumer = AIOKafkaConsumer(

@@ -24,7 +24,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline import topics
-from pipeline.embedded import Broker, free_port
+from pipeline.embedded import Broker, Extra, free_port
 from pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,6 +111,12 @@ class Worker:
         self.process.kill()
         self.process.wait()
 
+    def refused(self) -> tuple[int, str]:
+        """Wait until it ends by itself; returns its exit status and the last line that it wrote."""
+        status = self.process.wait(timeout=PATIENCE_S)
+        assert "Traceback" not in self.text()
+        return status, self.text().splitlines()[-1]
+
     def stop(self, timeout_s: float = 20.0) -> int:
         """SIGTERM, and wait; returns its exit status."""
         self.process.terminate()
@@ -120,9 +126,9 @@ class Worker:
 class Installation:
     """Broker, directories, settings and workers of one test."""
 
-    def __init__(self, directory: Path, **settings: str) -> None:
+    def __init__(self, directory: Path, *, extra: Extra | None = None, **settings: str) -> None:
         self.directory = directory
-        self.broker = Broker(directory / "broker", port=free_port())
+        self.broker = Broker(directory / "broker", port=free_port(), extra=extra)
         self.base_port = free_port()
         self.workers: list[Worker] = []
         self._settings = {
@@ -158,11 +164,15 @@ class Installation:
     def worker(self, app: str = "pipeline.app", *, port: int | None = None, **settings: str) -> Worker:
         """Start a worker of the module `app`, whose web port (default: a free one) is passed on the command line."""
         port = port or free_port()
+        return self.program("faust", "-A", app, "worker", "-l", "info", "-p", str(port), port=port, **settings)
+
+    def program(self, module: str, *args: str, port: int = 0, **settings: str) -> Worker:
+        """Start a Python module as a program; the setting of an empty string is one that is not given."""
         log = self.directory / f"worker-{len(self.workers) + 1}.log"
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "faust", "-A", app, "worker", "-l", "info", "-p", str(port)],
+                [sys.executable, "-m", module, *args],
                 cwd=ROOT, env={**inherited, **self._settings, **settings}, stdout=out, stderr=out,
             )  # fmt: skip
         worker = Worker(process, log, port)

@@ -132,6 +132,22 @@ def test_a_broker_that_does_not_come_up_shows_its_log(tmp_path: Path) -> None:
     assert not stranger.running
 
 
+def test_a_storage_of_another_cluster_is_refused_and_one_without_its_note_is_not(tmp_path: Path) -> None:
+    with Broker(tmp_path, port=free_port()):
+        pass
+    note = tmp_path / "cluster-id"
+    ours = note.read_text()
+    note.write_text("another\n")
+    with pytest.raises(
+        BrokerError, match=rf"holds records of the cluster {ours.strip()}, but .* says another"
+    ) as caught:
+        Broker(tmp_path, port=free_port()).start()
+    assert caught.value.status == os.EX_CONFIG
+    note.unlink()
+    with Broker(tmp_path, port=free_port()):
+        assert note.read_text() == ours
+
+
 def test_any_path_will_do(tmp_path: Path) -> None:
     with Broker(tmp_path / "100 %i, für ${sys:user.home}\\", port=free_port()) as broker:
         assert broker.log_file.exists()
@@ -140,7 +156,7 @@ def test_any_path_will_do(tmp_path: Path) -> None:
 
 def test_a_data_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BrokerError, match=r"Cannot make the data directory: .*/file"):
+    with pytest.raises(BrokerError, match=r"cannot write to .*/file \(File exists\); set LEADS_DATA_DIR"):
         Broker(tmp_path / "file", port=free_port()).start()
 
 
@@ -161,7 +177,7 @@ broker.start()
 print(broker.pid, flush=True)
 broker.wait()
 """
-COMMAND = "from pipeline.commands.broker import broker; broker()"
+COMMAND = "import sys; from pipeline.__main__ import main; main(['broker', *sys.argv[1:]])"
 FETCH = """
 import sys
 from pathlib import Path
@@ -239,13 +255,13 @@ def test_the_command_ends_with_a_broker_that_dies(tmp_path: Path) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         os.kill(int((tmp_path / "lock").read_text()), signal.SIGKILL)
-        assert process.wait(20) == 1
+        assert process.wait(20) == os.EX_UNAVAILABLE
         assert "ended by itself with status -9" in process.stdout.read()
 
 
 def test_the_command_says_why_it_cannot_start(broker: Broker) -> None:
     with leads_broker(broker.data_dir) as process:
-        assert process.wait(20) == 1
+        assert process.wait(20) == os.EX_CONFIG
         assert process.stdout is not None
         output = process.stdout.read()
     assert "uses the data directory" in output

@@ -63,6 +63,8 @@ def test_the_tables_of_another_cluster_are_not_trusted(installation: Installatio
         # The same directories, another broker: what the table knows was never forwarded there.
         (tmp_path / "var").rename(tmp_path / "other" / "var")
         (tmp_path / "other" / "var" / "crm.sqlite3").unlink()
+        # Somebody who was told that they belong to another cluster wants to take them along.
+        (tmp_path / "other" / "var" / "cluster-id").unlink()
         other.create_topics()
         filler = leads(400, "filler")
         other.produce(filler)

@@ -22,7 +22,9 @@ def shown(name: str, default: Any) -> Any:
         return lambda text: duration_s(text) == default
     if name == "agents":
         return lambda text: text.split(",") == list(default)
-    if name == "session_timeout_s":
+    if isinstance(default, bool):
+        return lambda text: text == ("on" if default else "off")
+    if isinstance(default, float):
         return lambda text: float(text) == default
     return lambda text: text == (str(default) if default else "")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from pipeline.slots import (
     free_slots,
     require_free_port,
     take_slot,
+    unwritable,
     wanted_slot,
 )
 
@@ -159,6 +162,18 @@ def test_a_data_directory_that_cannot_be_written_is_named(tmp_path: Path) -> Non
         take_slot(Settings(data_dir=tmp_path / "var"))
 
 
+@pytest.mark.parametrize(
+    "number,status,todo", [(errno.ENOSPC, os.EX_IOERR, "free some"), (errno.EROFS, os.EX_CONFIG, "set LEADS_DATA_DIR")]
+)
+def test_a_full_disk_passes_and_a_directory_that_cannot_be_written_does_not(
+    number: int, status: int, todo: str
+) -> None:
+    error = unwritable(Path("/var/leads"), OSError(number, os.strerror(number)))
+    assert error.status == status
+    assert "/var/leads" in str(error)
+    assert todo in str(error)
+
+
 def test_a_port_above_the_last_one_is_refused(settings: Settings) -> None:
     with pytest.raises(SlotError, match="65536"):
         take_slot(Settings(data_dir=settings.data_dir, web_port=65535), wanted=2)
@@ -167,9 +182,21 @@ def test_a_port_above_the_last_one_is_refused(settings: Settings) -> None:
 def test_a_port_that_somebody_listens_on_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        with pytest.raises(SlotError, match=f"port {port} of 127.0.0.1"):
-            require_free_port("127.0.0.1", port)
+        with pytest.raises(SlotError, match=f"port {port} of 127.0.0.1 .*stop the program that does, or set -p"):
+            require_free_port("127.0.0.1", port, given_by="-p")
     require_free_port("127.0.0.1", port)
+
+
+def test_a_port_that_is_being_let_go_is_waited_for() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    threading.Timer(0.2, server.close).start()
+    require_free_port("127.0.0.1", port, patience_s=60.0)
+
+
+def test_an_address_that_is_not_ours_is_named() -> None:
+    with pytest.raises(SlotError, match=r"of 192\.0\.2\.1 .*set LEADS_WEB_BIND to an address of this machine"):
+        require_free_port("192.0.2.1", 7000)
 
 
 @pytest.mark.parametrize("environ,wanted", [({}, None), ({SLOT_VARIABLE: ""}, None), ({SLOT_VARIABLE: "3"}, 3)])

@@ -17,6 +17,7 @@ from pipeline import __main__ as program
 from pipeline.commands import up as up_module
 from pipeline.commands.up import Announcer, block, without_secrets
 from pipeline.embedded import BrokerError, free_port
+from pipeline.kafka import CannotConnect
 from pipeline.settings import BadSetting, Settings
 from pipeline.slots import Slot, SlotError, SlotTaken
 
@@ -185,8 +186,11 @@ def test_what_is_not_ours_is_faust_s(args: list[str], monkeypatch: pytest.Monkey
     [
         (BadSetting("Not so."), os.EX_CONFIG),
         (SlotError("Not so."), os.EX_CONFIG),
-        (SlotTaken("Not so."), 1),
-        (BrokerError("Not so."), 1),
+        (SlotError("Not so.", status=os.EX_IOERR), os.EX_IOERR),
+        (SlotTaken("Not so."), os.EX_TEMPFAIL),
+        (BrokerError("Not so."), os.EX_UNAVAILABLE),
+        (BrokerError("Not so.", status=os.EX_CONFIG), os.EX_CONFIG),
+        (CannotConnect("Not so."), os.EX_UNAVAILABLE),
     ],
 )
 def test_an_expected_error_is_one_sentence_and_a_status(
@@ -200,9 +204,12 @@ def test_an_expected_error_is_one_sentence_and_a_status(
     assert capsys.readouterr().err == "leads: Not so.\n"
 
 
-def test_a_misspelt_setting_ends_up(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("args", [["up"], ["broker"], ["broker", "--port", "1"], ["skip", "lead-captured", "0", "0"]])
+def test_a_misspelt_setting_ends_every_command(
+    args: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("LEADS_DATADIR", "/tmp")
-    assert run("up") == os.EX_CONFIG
+    assert run(*args) == os.EX_CONFIG
     assert capsys.readouterr().err.startswith("leads: LEADS_DATADIR is not a setting. Did you mean LEADS_DATA_DIR?")
 
 

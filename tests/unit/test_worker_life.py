@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from faust.tables.recovery import Recovery
 from mode import Service
 
-from pipeline.batches import BatchApp, Epoch, Refused
+from pipeline.batches import BatchApp, DiskFull, Epoch, Fatal, Refused
 from pipeline.batches.checkpoints import Checkpoints
 from pipeline.batches.recovery import BatchRecovery
 from pipeline.batches.watched import TaskEnded, Watched
@@ -83,6 +84,22 @@ class TestTasks:
         async with service:
             await ended(service)
             assert [str(refusal) for refusal in service.refused] == ["free some space"]
+
+
+class TestAFullDisk:
+    async def test_that_a_timer_finds_ends_the_worker_with_its_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def on_bug(batch: Any, error: Exception) -> None: ...
+
+        def refuse(refusal: Refused) -> None:
+            raise SystemExit(refusal.status)
+
+        app = BatchApp("full-disk", grace_s=1, on_bug=on_bug)
+        monkeypatch.setattr(app, "refuse", refuse)
+        with pytest.raises(SystemExit, match=str(os.EX_IOERR)):
+            await app.crash(DiskFull(Path("/var/leads")))
+
+    def test_is_no_fault_of_a_record(self) -> None:
+        assert isinstance(DiskFull(Path("/var/leads")), Fatal)
 
 
 @pytest.fixture

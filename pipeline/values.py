@@ -1,0 +1,149 @@
+"""What the value of a setting may be: each function parses one kind, or raises ValueError with what to write instead.
+
+The text of an error follows on the variable and its value, and does not repeat the value, which may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = [
+    "SECRET_MAX_BYTES",
+    "app_id",
+    "broker_url",
+    "ca_file",
+    "choices",
+    "count",
+    "duration_s",
+    "on_off",
+    "one_of",
+    "port",
+    "positive_duration_s",
+    "seconds",
+    "secret_of",
+]
+
+#: More in a file is no password.
+SECRET_MAX_BYTES = 4096
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration_s(text: str) -> float:
+    """Seconds of `30d`, `12h`, `90m` or `45s`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError("give a number with s, m, h or d, such as 30d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def positive_duration_s(text: str) -> float:
+    """Seconds of a duration of more than 0."""
+    found_s = duration_s(text)
+    if found_s <= 0:
+        raise ValueError("must be more than 0")
+    return found_s
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, more than 0."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) <= 0:
+        raise ValueError("give a number of seconds, more than 0")
+    return float(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not (text.isdecimal() and 0 < int(text) < 65536):
+        raise ValueError("a port is a number from 1 to 65535")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise ValueError("give a whole number, 1 or more")
+    return int(text)
+
+
+def on_off(text: str) -> bool:
+    """`on` or `off`."""
+    if text.lower() not in ("on", "off"):
+        raise ValueError("write on or off")
+    return text.lower() == "on"
+
+
+def one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
+    """A parser of one of the words `allowed`, in any case."""
+
+    def parse(text: str) -> str:
+        if text.upper() not in allowed:
+            raise ValueError(f"choose from {', '.join(allowed)}")
+        return text.upper()
+
+    return parse
+
+
+def choices(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of some of the words `allowed`, separated by commas."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if not names or not set(names) <= set(allowed):
+            raise ValueError(f"choose from {', '.join(allowed)}, separated by commas")
+        return names
+
+    return parse
+
+
+def app_id(text: str) -> str:
+    """The name of a consumer group."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text):
+        raise ValueError("use 1 to 100 letters, digits, '.', '_' or '-'")
+    return text
+
+
+def broker_url(text: str) -> str:
+    """`kafka://host:9092,host2:9092`; the scheme may be missing."""
+    if "@" in text:
+        raise ValueError(
+            "it may hold no user and password; give them as LEADS_BROKER_USERNAME and LEADS_BROKER_PASSWORD, "
+            "or LEADS_BROKER_PASSWORD_FILE"
+        )
+    hosts = text.removeprefix("kafka://")
+    if not re.fullmatch(r"[\w.\-\[\]:]+(:\d+)?(,[\w.\-\[\]:]+(:\d+)?)*", hosts):
+        raise ValueError("write it as kafka://host:9092 or kafka://host:9092,host2:9092")
+    return f"kafka://{hosts}"
+
+
+def ca_file(text: str) -> Path:
+    """A file with certificates in PEM, which can be read now."""
+    try:
+        ssl.create_default_context(cafile=text)
+    except ssl.SSLError:
+        raise ValueError("it holds no certificate in PEM") from None
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from None
+    return Path(text)
+
+
+def secret_of(file: Path) -> str:
+    """The secret in `file`, without the line end behind it."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(SECRET_MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from None
+    if len(content) > SECRET_MAX_BYTES:
+        raise ValueError(f"it holds more than {SECRET_MAX_BYTES} bytes, which is no password")
+    try:
+        secret = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8") from None
+    if not secret:
+        raise ValueError("it is empty")
+    return secret
