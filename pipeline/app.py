@@ -28,6 +28,8 @@ HEARTBEATS_PER_SESSION = 5
 #: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
 PRODUCE_TIMEOUT_S = 5.0
 BROKER_RETRY_S = 0.5
+#: Modules of the engine whose lines only say that a service starts or stops.
+SERVICES = ("app", "fetch", "table", "watched")
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +67,7 @@ def _take_place(slot: Slot) -> None:
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
     if wanted_slot() is not None:
         # Under `leads up` the log is for whoever runs the product: what changes, not how Faust's services start.
-        for name in ("aiokafka", "faust", "mode"):
+        for name in ("aiokafka", "faust", "mode", *(f"pipeline.batches.{name}" for name in SERVICES)):
             logging.getLogger(name).setLevel(logging.WARNING)
 
 

@@ -85,6 +85,7 @@ def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -
     number = f"{len(slots)} worker{'s' if len(slots) > 1 else ''}"
     lines = [
         f"Ready, with {number}. Ctrl-C stops everything.",
+        f"  form              {base}/",
         f"  capture endpoint  {base}/leads",
         f"  table view        {base}/tables",
         f"  CRM database      {without_secrets(settings.crm_url)}",
