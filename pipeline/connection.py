@@ -141,9 +141,11 @@ def _unreachable(settings: Settings, error: Exception) -> CannotConnect:
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
+    if isinstance(error, KafkaConnectionError):
+        return "it closed the connection"
+    if isinstance(error, ConnectionError) and error.errno:
         return os.strerror(error.errno)  # asyncio puts the address into its own text
-    return str(error) or type(error).__name__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _final(text: str) -> CannotConnect:
