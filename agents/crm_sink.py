@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pipeline.accepting import accept
 from pipeline.app import app, settings
-from pipeline.batches import Batch, Fatal, LetGo, Refused
-from pipeline.dead_letters import INVALID, REJECTED, dead_letter
-from pipeline.delivery import SinkHealth, deliver
-from pipeline.lead import InvalidLead, decode
+from pipeline.batches import Batch, BugCount, Fatal, LetGo, Refused
+from pipeline.circuit import SinkHealth
+from pipeline.dead_letters import REJECTED, dead_letter
+from pipeline.delivery import deliver
+from pipeline.positions import SinkPositions
+from pipeline.settings import EXACTLY_ONCE
 from pipeline.sinks import AcceptedLead, Sink, SinkUnavailable, sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
@@ -22,34 +25,36 @@ def _sink() -> Sink:
 
 sink = _sink()
 health = SinkHealth()
+bugs = BugCount()
+#: None at least once: then Kafka keeps the offsets.
+positions = SinkPositions(sink, settings.app_id, health) if settings.guarantee == EXACTLY_ONCE else None
 
 
-@app.batch_agent(app.batch_topic(ACCEPTED), name="crm_sink")
+@app.batch_agent(app.batch_topic(ACCEPTED), name="crm_sink", positions=positions.begin if positions else None)
 async def crm_sink(batch: Batch) -> None:
     """Write every lead of the batch, or dead-letter it. Dead letters first: they may be repeated, never lost."""
-    leads = []
-    for record in batch.records:
-        try:
-            leads.append(AcceptedLead(decode(record.value), record.partition, record.offset, record.timestamp))
-        except InvalidLead as error:
-            await _to_dead_letters(batch, record, INVALID, str(error))
-    by_offset = {record.offset: record for record in batch.records}
+    records = positions.unwritten(batch) if positions else batch.records
+    checkpoint = positions.checkpoint(batch) if positions else None
+    leads, unfit = accept(records, bugs)
+    letters = [dead_letter(r, group=settings.app_id, reason=why, detail=what) for r, why, what in unfit]
+    await app.appender.append(batch, DEAD_LETTER, letters)
+    by_offset = {record.offset: record for record in records}
 
     async def rejected(lead: AcceptedLead, reason: str) -> None:
-        await _to_dead_letters(batch, by_offset[lead.offset], REJECTED, reason)
+        letter = dead_letter(by_offset[lead.offset], group=settings.app_id, reason=REJECTED, detail=reason)
+        await app.appender.append(batch, DEAD_LETTER, [letter])
 
     try:
-        await deliver(sink, leads, dead_letter=rejected, pause=batch.epoch.pause, health=health)
+        at = await deliver(
+            sink, leads, checkpoint=checkpoint, dead_letter=rejected, pause=batch.epoch.pause, health=health
+        )
     except (LetGo, Fatal):
         raise
     except Exception as error:
         # The sink names the records that it cannot write; anything else is no record's fault.
         raise Fatal(f"The sink {type(sink).__name__} raised {type(error).__name__}") from error
-
-
-async def _to_dead_letters(batch: Batch, record: object, reason: str, detail: str) -> None:
-    letter = dead_letter(record, group=settings.app_id, reason=reason, detail=detail)
-    await app.appender.append(batch, DEAD_LETTER, [letter])
+    if positions and at:
+        positions.stands(batch.tp, at)
 
 
 @app.task

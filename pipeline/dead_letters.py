@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,6 +16,7 @@ __all__ = [
     "INVALID",
     "REJECTED",
     "Letter",
+    "Rejection",
     "dead_letter",
     "pack",
     "remember",
@@ -32,6 +33,14 @@ BUG = "bug"
 TRACEBACK_SIZE_MAX_BYTES = 8 * 1024
 #: A longer key is no tenant and message id.
 KEY_SIZE_MAX_BYTES = 1024
+
+
+class Rejection(NamedTuple):
+    """A record (aiokafka's `ConsumerRecord`) that goes to the dead letters, why, and what about it."""
+
+    record: Any
+    reason: str
+    detail: str
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True):

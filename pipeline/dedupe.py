@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from pipeline.dead_letters import ID_CONFLICT, INVALID
+from pipeline.dead_letters import ID_CONFLICT, INVALID, Rejection
 from pipeline.lead import InvalidLead, content_hash, decode, key
 
-__all__ = ["Decision", "Rejection", "Seen", "decide"]
+__all__ = ["Decision", "Seen", "decide"]
 
 _ENTRY = struct.Struct(">qq8sqII")
 #: Entries of before `times` was counted.
@@ -51,14 +51,6 @@ class Seen(NamedTuple):
         if is_repeat:
             return self._replace(last_offset=offset, times=min(self.times + 1, _COUNT_MAX))
         return self._replace(last_offset=offset, conflicts=min(self.conflicts + 1, _COUNT_MAX))
-
-
-class Rejection(NamedTuple):
-    """A record that cannot be forwarded, why, and what about it."""
-
-    record: Any
-    reason: str
-    detail: str
 
 
 @dataclass(slots=True)

@@ -17,11 +17,13 @@ from typing import Any
 from pipeline import values
 from pipeline.values import duration_s
 
-__all__ = ["EMBEDDED_BROKER_PORT", "BadSetting", "Settings", "duration_s", "variable"]
+__all__ = ["AT_LEAST_ONCE", "EMBEDDED_BROKER_PORT", "EXACTLY_ONCE", "BadSetting", "Settings", "duration_s", "variable"]
 
 #: Where `leads up` and `leads broker` let the embedded broker listen, unless LEADS_BROKER_PORT says otherwise.
 EMBEDDED_BROKER_PORT = 9092
 
+EXACTLY_ONCE = "exactly-once"
+AT_LEAST_ONCE = "at-least-once"
 AGENTS = ("dedupe", "crm_sink")
 SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
@@ -67,6 +69,15 @@ class Settings:
     )
     sink_url: str = _setting(
         "", str, "URL", "The CRM; when unset, `sqlite:///` and `crm.sqlite3` in the data directory.", secret=True
+    )
+    sink_password: str = _setting("", str, "secret", "The password in it, or give the next one.", secret=True)
+    sink_password_file: Path | None = _setting(None, Path, "path", "A file that holds the password of the CRM.")
+    guarantee: str = _setting(
+        EXACTLY_ONCE,
+        values.one_of((EXACTLY_ONCE, AT_LEAST_ONCE)),
+        "name",
+        "exactly-once: offsets are kept in the CRM's database, in one transaction with the rows. at-least-once: in "
+        "Kafka, committed after the rows.",
     )
     data_dir: Path = _setting(Path("var"), Path, "path", "Where workers keep state, relative to where they start.")
     web_port: int = _setting(6066, values.port, "port", "HTTP port of the first worker; the next ones count up.")
@@ -171,7 +182,7 @@ def _parsed(setting: Field[Any], text: str) -> Any:
 
 
 def _with_password(found: dict[str, Any]) -> dict[str, Any]:
-    """`found` with the password that its file holds; refuses half of a user, and what is for one or for TLS only."""
+    """`found` with the passwords that files hold; refuses half of a user, and what is for one or for TLS only."""
     given = [name for name in ("broker_password", "broker_password_file") if name in found]
     username = variable("broker_username")
     if "broker_username" in found and len(given) != 1:
@@ -182,9 +193,15 @@ def _with_password(found: dict[str, Any]) -> dict[str, Any]:
         raise BadSetting(f"{variable(needless[0])} is for a user: give {username} too.")
     if "broker_ca_file" in found and not found.get("broker_tls"):
         raise BadSetting(f"{variable('broker_ca_file')} is for TLS: set {variable('broker_tls')}=on too.")
-    if "broker_password_file" not in found:
-        return found
+    if "sink_password" in found and "sink_password_file" in found:
+        raise BadSetting(f"Give {variable('sink_password')} or {variable('sink_password_file')}, not both.")
+    return {**found, **_read(found, "broker_password"), **_read(found, "sink_password")}
+
+
+def _read(found: dict[str, Any], name: str) -> dict[str, str]:
+    """The password `name` from the file that is given for it, if any."""
+    file = found.get(f"{name}_file")
     try:
-        return {**found, "broker_password": values.secret_of(found["broker_password_file"])}
+        return {} if file is None else {name: values.secret_of(file)}
     except ValueError as error:
-        raise BadSetting(f"{variable('broker_password_file')} cannot be used: {error}.") from None
+        raise BadSetting(f"{variable(f'{name}_file')} cannot be used: {error}.") from None

@@ -81,9 +81,10 @@ def one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     """A parser of one of the words `allowed`, in any case."""
 
     def parse(text: str) -> str:
-        if text.upper() not in allowed:
-            raise ValueError(f"choose from {', '.join(allowed)}")
-        return text.upper()
+        for word in allowed:
+            if text.upper() == word.upper():
+                return word
+        raise ValueError(f"choose from {', '.join(allowed)}")
 
     return parse
 

@@ -7,6 +7,7 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
     fetch       aiokafka's consumer, in its thread
     consumer    contiguous delivery, commit
     checkpoints which offset is safe
+    bugs        is it the records, or the code?
     lanes       partitions beside each other; one bad record stops no other
     producer    appended means acknowledged
     table       RocksDB that never runs ahead of its changelog
@@ -19,6 +20,8 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
 
 from pipeline.batches.app import BatchApp
 from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Epoch, Fatal, LetGo, Refused
+from pipeline.batches.bugs import BugCount
+from pipeline.batches.fetch import Log
 from pipeline.batches.passing import is_passing
 from pipeline.batches.producer import Entry, together
 from pipeline.batches.table import BatchTable
@@ -28,11 +31,13 @@ __all__ = [
     "BatchApp",
     "BatchSchema",
     "BatchTable",
+    "BugCount",
     "DiskFull",
     "Entry",
     "Epoch",
     "Fatal",
     "LetGo",
+    "Log",
     "Refused",
     "is_passing",
     "together",

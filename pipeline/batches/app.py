@@ -20,7 +20,7 @@ from mode import get_logger
 from mode.supervisors import CrashingSupervisor
 
 from pipeline.batches.batch import STATUS_HUNG, BatchSchema, Refused
-from pipeline.batches.consumer import BatchTransport
+from pipeline.batches.consumer import BatchTransport, Positions
 from pipeline.batches.lanes import Lanes, OnBug, Work
 from pipeline.batches.noise import install_noise_filter
 from pipeline.batches.producer import Appender
@@ -106,6 +106,8 @@ class BatchApp(faust.App):
         #: Endpoints to add to the worker's web server (aiohttp's `RouteDef`s).
         self.routes: list[Any] = []
         self.lanes: list[Lanes] = []
+        #: Topics whose positions are not kept by Kafka, and who says them.
+        self.positions: dict[str, Positions] = {}
         self.appender = Appender(lambda: self.producer._producer)
         self._on_bug = on_bug
         self._modules = modules
@@ -133,10 +135,15 @@ class BatchApp(faust.App):
         """The topic `name`, delivered in batches."""
         return self.topic(name, schema=BatchSchema(key_type=bytes, value_type=bytes), acks=True, internal=False)
 
-    def batch_agent(self, topic: Any, *, name: str) -> Callable[[Work], Work]:
+    def batch_agent(self, topic: Any, *, name: str, positions: Positions | None = None) -> Callable[[Work], Work]:
         """Make the decorated coroutine function an agent: called with one batch of `topic` after the other of each
         partition, and side by side for different partitions. When it returns, the batch is acknowledged.
+
+        With `positions`, a partition begins where these say. What is acknowledged is committed to Kafka all the same,
+        for the tools that show lag.
         """
+        if positions is not None:
+            self.positions.update(dict.fromkeys(topic.topics, positions))
 
         def register(work: Work) -> Work:
             lanes = Lanes(work, on_bug=self._on_bug, on_fatal=self.fail)

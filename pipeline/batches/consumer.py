@@ -7,25 +7,34 @@ does instead, are in the README's "Decisions"; each has a test in tests/integrat
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from aiokafka.errors import ConsumerStoppedError, IllegalStateError, OffsetOutOfRangeError
+from aiokafka.errors import ConsumerStoppedError, IllegalStateError, KafkaError, OffsetOutOfRangeError
 from faust.transport.drivers.aiokafka import Consumer as StockConsumer
 from faust.transport.drivers.aiokafka import Transport as StockTransport
 from faust.types import TP, ConsumerMessage
 from mode import Service
 
-from pipeline.batches.batch import Batch, Epoch, Fatal, Refused
+from pipeline.batches.batch import Batch, Epoch, Fatal, LetGo, Refused
 from pipeline.batches.checkpoints import Checkpoints
 from pipeline.batches.fetch import FETCH_TIMEOUT_S, BatchConsumerThread, Log, Slice
+from pipeline.batches.passing import is_passing
 from pipeline.batches.watched import Watched
 
-__all__ = ["BatchConsumer", "BatchTransport", "PositionLost"]
+__all__ = ["BatchConsumer", "BatchTransport", "PositionLost", "Positions"]
 
 #: Batches of one partition that may be unacknowledged: one in work and one waiting, so that no lane waits for a fetch.
 LANE_DEPTH_BATCHES = 2
+
+RETRY_S = 0.5
+
+_Answer = TypeVar("_Answer")
+#: Says where to begin with partitions of one topic whose positions are not kept by Kafka, given the topic's id, the
+#: logs and the epoch. Takes as long as it needs, the partitions deliver nothing until then; it is cancelled, or raises
+#: `LetGo`, when the epoch ends.
+Positions = Callable[[bytes, Mapping[TP, Log], Epoch], Awaitable[Mapping[TP, int]]]
 
 
 class PositionLost(Refused):
@@ -47,6 +56,7 @@ class BatchConsumer(Watched, StockConsumer):
         self._is_revoked = False
         self._commit_lock = asyncio.Lock()
         self._committing: asyncio.Task[bool] | None = None
+        self._asking: set[asyncio.Task[None]] = set()
 
     def _new_consumer_thread(self) -> BatchConsumerThread:
         return BatchConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -187,6 +197,8 @@ class BatchConsumer(Watched, StockConsumer):
     async def _end_epoch(self, grace_s: float) -> None:
         self.stop_flow()
         self.epoch.leaving.set()
+        for task in self._asking:
+            task.cancel()  # not awaited: whoever is asked may be a database that does not answer
         await asyncio.gather(*(lanes.let_go(grace_s) for lanes in self.app.lanes))
         if grace_s > 0 and self.checkpoints.pending():
             await asyncio.wait({asyncio.ensure_future(self.commit())}, timeout=grace_s)
@@ -208,21 +220,56 @@ class BatchConsumer(Watched, StockConsumer):
         self._is_revoked = False
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def begin(self, positions: Mapping[TP, int]) -> None:
+    async def begin(self, positions: Mapping[TP, int], held: Mapping[TP, Log] | None = None) -> None:
         """Begin a new epoch, in which `positions` are delivered from their offsets once the flow is resumed.
+
+        The partitions `held` deliver nothing until whoever keeps their positions has said where they begin.
 
         Raises:
             IllegalStateError: a partition is not assigned any more.
         """
         await self._end_epoch(0)
-        await self._thread.seek_all(positions)
+        held = held or {}
+        # aiokafka needs a position of every partition. Kafka's copy of one that is kept elsewhere is mostly right.
+        await self._thread.seek_all({**{tp: log.nearest() for tp, log in held.items()}, **positions})
         if self._is_revoked:
             # aiokafka keeps the old assignment while a rebalance is under way, and has sought in it.
             raise IllegalStateError("the partitions were revoked meanwhile")
         self.epoch = Epoch()
+        self._start(positions)
+        for topic in {tp.topic for tp in held}:
+            self._ask(topic, {tp: log for tp, log in held.items() if tp.topic == topic}, self.epoch)
+
+    def _start(self, positions: Mapping[TP, int]) -> None:
         for tp, offset in positions.items():
             self.checkpoints.start(tp, offset)
         self._positions.update(positions)
+
+    def _ask(self, topic: str, held: Mapping[TP, Log], epoch: Epoch) -> None:
+        task = asyncio.ensure_future(self._release(topic, held, epoch))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _release(self, topic: str, held: Mapping[TP, Log], epoch: Epoch) -> None:
+        """Ask where partitions begin whose positions are kept elsewhere, however long that takes; then let them flow.
+
+        Nobody waits for this: a rebalance takes as long as without the database that is asked.
+        """
+        thread, topics, tps = self._thread, frozenset([topic]), frozenset(held)
+        try:
+            log_id = (await _patiently(lambda: thread.topic_ids(topics), epoch))[topic]
+            positions = await self.app.positions[topic](log_id, held, epoch)
+            # Asked anew: a position that another worker has written meanwhile may be behind the end of before.
+            for tp, log in (await _patiently(lambda: thread.logs(tps), epoch)).items():
+                self._position(tp, log._replace(stored=positions[tp]))
+            await thread.seek_all(positions)
+            epoch.check()
+            self._start(positions)
+            thread.wake()
+        except (LetGo, IllegalStateError):
+            return  # a rebalance has begun, and the next assignment asks again
+        except Exception as error:  # handed on: it ends the worker
+            self.app.fail(error)
 
     async def perform_seek(self) -> None:
         """Begin an epoch with every source partition at its stored offset, else at the start of its log.
@@ -232,13 +279,17 @@ class BatchConsumer(Watched, StockConsumer):
             IllegalStateError: the assignment has changed meanwhile.
         """
         await self._end_epoch(0)
-        await self.begin(await self.source_positions())
+        await self.begin(*await self.source_positions())
 
-    async def source_positions(self) -> dict[TP, int]:
-        """Where to begin with each assigned source partition; raises `PositionLost`."""
+    async def source_positions(self) -> tuple[dict[TP, int], dict[TP, Log]]:
+        """Where to begin with each assigned source partition; raises `PositionLost`.
+
+        Then the logs of those whose positions are kept elsewhere.
+        """
         tps = frozenset(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
         logs = await self._thread.logs(tps)
-        return {tp: self._position(tp, log) for tp, log in logs.items()}
+        held = {tp: log for tp, log in logs.items() if tp.topic in self.app.positions}
+        return {tp: self._position(tp, log) for tp, log in logs.items() if tp not in held}, held
 
     def _position(self, tp: TP, log: Log) -> int:
         if log.stored is None:
@@ -260,6 +311,17 @@ class BatchConsumer(Watched, StockConsumer):
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Nothing: the stock check takes an idle partition for a hanging one."""
+
+
+async def _patiently(ask: Callable[[], Awaitable[_Answer]], epoch: Epoch) -> _Answer:
+    """The broker's answer, however long it is away; raises `LetGo`."""
+    while True:
+        try:
+            return await ask()
+        except KafkaError as error:
+            if not is_passing(error):
+                raise
+        await epoch.pause(RETRY_S)
 
 
 def _lost(group: str, tp: TP, log: Log) -> str:

@@ -64,6 +64,10 @@ class Log(NamedTuple):
     start: int
     end: int
 
+    def nearest(self) -> int:
+        """The stored offset, or what of the log is nearest to it."""
+        return self.start if self.stored is None else min(max(self.stored, self.start), self.end)
+
 
 class BatchConsumerThread(AIOKafkaConsumerThread):
     """aiokafka's consumer in its own thread, so that heartbeats go on whatever the worker does."""

@@ -16,6 +16,7 @@ from faust.types import TP, EventT
 from mode import get_logger
 
 from pipeline.batches.batch import Batch, Fatal, LetGo
+from pipeline.batches.bugs import BugCount
 
 __all__ = ["Lanes", "OnBug", "Work"]
 
@@ -26,9 +27,6 @@ logger = get_logger(__name__)
 Work = Callable[[Batch], Awaitable[None]]
 #: Puts the only record of a batch, which made the work raise by itself, where it is safe.
 OnBug = Callable[[Batch, Exception], Awaitable[None]]
-
-#: When that many records in a row raise and none does not, the fault is in the code: dead-lettering would never end.
-SYSTEMATIC_RECORDS = 100
 
 
 class Lanes:
@@ -46,7 +44,7 @@ class Lanes:
         self._on_fatal = on_fatal
         self._waiting: defaultdict[TP, deque[EventT[Any]]] = defaultdict(deque)
         self._running: dict[TP, asyncio.Task[None]] = {}
-        self._bugs_in_a_row = 0
+        self._bugs = BugCount()
 
     def put(self, event: EventT[Any]) -> None:
         """Queue the batch of `event`. One of an epoch that ends is dropped: it will be delivered again."""
@@ -97,7 +95,7 @@ class Lanes:
         """Work on `batch`; when that fails, on its records one by one, so that one record stops no other."""
         try:
             await self._work(batch)
-            self._bugs_in_a_row = 0
+            self._bugs.note(0, len(batch), None)
         except (LetGo, Fatal):
             raise
         except Exception as error:
@@ -107,12 +105,9 @@ class Lanes:
 
     async def _one_by_one(self, batch: Batch) -> None:
         bugs = [(one, bug) for one in map(batch.one, range(len(batch))) if (bug := await self._try(one)) is not None]
-        self._bugs_in_a_row = self._bugs_in_a_row + len(bugs) if len(bugs) == len(batch) else 0
-        if self._bugs_in_a_row >= SYSTEMATIC_RECORDS:
-            raise Fatal(f"The code raises for each of {self._bugs_in_a_row} records: it is not they") from bugs[0][1]
+        self._bugs.note(len(bugs), len(batch), bugs[0][1] if bugs else None)
         for one, bug in bugs:
             await self._on_bug(one, bug)
-        logger.error("%s of the %s records of %r are dead-lettered as bugs", len(bugs), len(batch), batch)
 
     async def _try(self, batch: Batch) -> Exception | None:
         batch.epoch.check()

@@ -89,7 +89,7 @@ class BatchRecovery(Watched, Recovery):
         changelogs = frozenset(self.active_tps)
         self._check_partitions(app.consumer.assignment())
         # Before the ends of the changelogs: what a stored offset stands for is in the changelog by then.
-        positions = await app.consumer.source_positions()
+        positions, held = await app.consumer.source_positions()
         if changelogs:
             await self._read_changelogs(app.consumer, changelogs)
         await app.on_rebalance_complete.send()
@@ -97,8 +97,8 @@ class BatchRecovery(Watched, Recovery):
             await table.on_recovery_completed(self.actives_for_table[table], set())
         self._set_recovery_ended()
         app.consumer.pause_partitions(changelogs)
-        app.consumer.resume_partitions(positions)
-        await app.consumer.begin(positions)
+        app.consumer.resume_partitions([*positions, *held])
+        await app.consumer.begin(positions, held)
         self._flow(app)
         self.completed.set()
         self.tables.on_actives_ready()

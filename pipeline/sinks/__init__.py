@@ -5,11 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipeline.sinks.base import AcceptedLead, RecordsRejected, Sink, SinkError, SinkUnavailable, WrittenLead
+from pipeline.sinks.base import (
+    AcceptedLead,
+    Checkpoint,
+    Fenced,
+    Lane,
+    Mark,
+    RecordsRejected,
+    Sink,
+    SinkError,
+    SinkUnavailable,
+    StreamOffset,
+    WrittenLead,
+)
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
 
-__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable", "WrittenLead", "sink_for"]
+__all__ = [
+    "AcceptedLead",
+    "Checkpoint",
+    "Fenced",
+    "Lane",
+    "Mark",
+    "RecordsRejected",
+    "Sink",
+    "SinkError",
+    "SinkUnavailable",
+    "StreamOffset",
+    "WrittenLead",
+    "sink_for",
+]
 
 
 def sink_for(url: str) -> Sink:

@@ -1,12 +1,13 @@
 """What a sink is: the contract between the delivery of a batch and a CRM.
 
-A sink has three calls for the delivery, `open()`, `write(batch)` and `close()`, and `find(name)` for whoever asks what
-became of a lead. Its constructor does no I/O. Two errors tell the delivery what to do, and any other error is a bug in
-the sink and ends the worker:
+A sink has four calls for the delivery, `open()`, `offsets()`, `write()` and `close()`, `find(name)` for whoever asks
+what became of a lead, and `put_offset()` for the operator. Its constructor does no I/O. Three errors tell the delivery
+what to do, and any other error is a bug in the sink and ends the worker:
 
     SinkError
-    ├── SinkUnavailable    nothing was written; try again later
-    └── RecordsRejected    some records can never be written; nothing was written; the others can be tried without them
+    ├── SinkUnavailable    try again later
+    ├── RecordsRejected    some records can never be written; nothing was written; the others can be tried without them
+    └── Fenced             the checkpoint is not where the batch begins; nothing was written
 """
 
 from __future__ import annotations
@@ -14,11 +15,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pipeline.lead import Lead
 
-__all__ = ["AcceptedLead", "RecordsRejected", "Sink", "SinkError", "SinkUnavailable", "WrittenLead"]
+__all__ = [
+    "AcceptedLead",
+    "Checkpoint",
+    "Fenced",
+    "Lane",
+    "Mark",
+    "RecordsRejected",
+    "Sink",
+    "SinkError",
+    "SinkUnavailable",
+    "StreamOffset",
+    "WrittenLead",
+]
 
 
 class SinkError(Exception):
@@ -26,7 +39,11 @@ class SinkError(Exception):
 
 
 class SinkUnavailable(SinkError):
-    """The sink cannot be written now: down, locked, timed out, out of space. Nothing of the batch was written."""
+    """The sink cannot be written now: down, locked, timed out, out of space.
+
+    Nothing of the batch was written, or all of it, when only the answer got lost: the checkpoint, or the names of the
+    leads, tell at the next try.
+    """
 
     def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
@@ -41,6 +58,55 @@ class RecordsRejected(SinkError):
         self.reasons = dict(reasons)
 
 
+class Mark(NamedTuple):
+    """A record by which its log is known again."""
+
+    offset: int
+    #: The broker's time, milliseconds since the epoch.
+    time_ms: int
+    key: bytes | None
+
+
+class Lane(NamedTuple):
+    """Whose offset: that of a consumer group in a partition."""
+
+    group: str
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOffset:
+    """How far a lane has come, as it stands in the sink's own database, written together with the leads."""
+
+    #: The next offset to read.
+    next_offset: int
+    #: Which log that is in: the id of the topic, which one of another cluster, or made anew, has not.
+    log_id: str
+    #: The record before `next_offset`; None at the start of a log.
+    last: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The step that a batch takes a lane: from `position`, the next offset to read, to `after`."""
+
+    lane: Lane
+    position: int
+    after: StreamOffset
+
+
+class Fenced(SinkError):
+    """The lane is not at the batch's position but at `found`; None: it is not in the database any more.
+
+    Somebody else has written, or we have and the answer got lost.
+    """
+
+    def __init__(self, found: StreamOffset | None) -> None:
+        super().__init__(f"the lane stands at {None if found is None else found.next_offset}")
+        self.found = found
+
+
 @dataclass(frozen=True, slots=True)
 class AcceptedLead:
     """A lead of `lead-accepted` and where it stands there."""
@@ -50,6 +116,8 @@ class AcceptedLead:
     offset: int
     #: The broker's time of the record, milliseconds since the epoch.
     time_ms: int
+    #: Who sent it: the address of its contact (`pipeline.sinks.contact`).
+    contact: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +131,10 @@ class WrittenLead:
 
 
 class Sink(Protocol):
-    """Where leads are written. One instance per worker; `write` may run for several partitions at once."""
+    """Where leads are written. One instance per worker; `write` may run for several partitions at once.
+
+    Any call may be cancelled; it then ends at once, whatever the database does, and leaves the sink usable.
+    """
 
     async def open(self) -> None:
         """Connect and create what is missing, so that a mistake shows before the first lead.
@@ -74,15 +145,30 @@ class Sink(Protocol):
             SinkUnavailable: it cannot be reached now.
         """
 
-    async def write(self, leads: Sequence[AcceptedLead]) -> int:
-        """Write leads, each at most once by (tenant, message id), and return how many were new.
-
-        Returns only when every lead in `leads` is durable. Cancelling it leaves the sink usable: the leads are then
-        written or not, and writing them again changes nothing.
+    async def offsets(self, starts: Mapping[Lane, StreamOffset]) -> dict[Lane, StreamOffset]:
+        """Where each of these lanes stands. A lane that is not in the database yet is put where `starts` says.
 
         Raises:
-            SinkUnavailable: nothing was written; the same call may succeed later.
+            SinkUnavailable: it cannot be asked now.
+        """
+
+    async def put_offset(self, lane: Lane, at: StreamOffset) -> None:
+        """Put a lane where an operator says. Its workers are stopped.
+
+        Raises:
+            SinkUnavailable: it cannot be written now.
+        """
+
+    async def write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
+        """Write leads, each at most once by (tenant, message id), and return how many were new.
+
+        With a `checkpoint`, its step is taken in the same transaction, and only from its position. A contact counts the
+        leads that are new. Returns only when all that is durable. When it is cancelled, all is written or nothing.
+
+        Raises:
+            SinkUnavailable: the same call may succeed later.
             RecordsRejected: nothing was written; it never will be with these records.
+            Fenced: nothing was written; the lane is not at the checkpoint's position.
         """
 
     async def find(self, tenant: str, message_id: str) -> WrittenLead | None:

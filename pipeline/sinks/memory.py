@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from pipeline.sinks.base import AcceptedLead, RecordsRejected, SinkUnavailable, WrittenLead
+from pipeline.sinks.base import (
+    AcceptedLead,
+    Checkpoint,
+    Fenced,
+    Lane,
+    RecordsRejected,
+    SinkUnavailable,
+    StreamOffset,
+    WrittenLead,
+)
+from pipeline.sinks.contact import Contact, merged, submissions
 
 __all__ = ["MemorySink"]
 
@@ -17,6 +27,9 @@ class MemorySink:
         self.rows: dict[tuple[str, str], AcceptedLead] = {}
         #: When each row was written.
         self.times: dict[tuple[str, str], datetime] = {}
+        #: By tenant and address.
+        self.contacts: dict[tuple[str, str], Contact] = {}
+        self.lanes: dict[Lane, StreamOffset] = {}
         #: How many of the next calls of `write` find it unavailable.
         self.unavailable = unavailable
         #: Says why a lead can never be written, or None if it can.
@@ -26,21 +39,43 @@ class MemorySink:
     async def open(self) -> None:
         """Nothing to do."""
 
-    async def write(self, leads: Sequence[AcceptedLead]) -> int:
+    async def offsets(self, starts: Mapping[Lane, StreamOffset]) -> dict[Lane, StreamOffset]:
+        """See `Sink.offsets`."""
+        self._require_available()
+        return {lane: self.lanes.setdefault(lane, start) for lane, start in starts.items()}
+
+    async def put_offset(self, lane: Lane, at: StreamOffset) -> None:
+        """See `Sink.put_offset`."""
+        self._require_available()
+        self.lanes[lane] = at
+
+    async def write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
         """See `Sink.write`."""
-        if self.unavailable > 0:
-            self.unavailable -= 1
-            raise SinkUnavailable("told to be unavailable", retry_after_s=self.retry_after_s)
+        self._require_available()
+        if checkpoint is not None:
+            found = self.lanes.get(checkpoint.lane)
+            if found is None or found.next_offset != checkpoint.position:
+                raise Fenced(found)
         if self.reject is not None:
             reasons = {index: reason for index, lead in enumerate(leads) if (reason := self.reject(lead)) is not None}
             if reasons:
                 raise RecordsRejected(reasons)
-        before = len(self.rows)
+        if checkpoint is not None:
+            self.lanes[checkpoint.lane] = checkpoint.after
+        return self._insert(leads)
+
+    def _insert(self, leads: Sequence[AcceptedLead]) -> int:
+        new = []
         for accepted in leads:
             name = accepted.lead.tenant, accepted.lead.message_id
-            self.rows.setdefault(name, accepted)
-            self.times.setdefault(name, datetime.now(UTC))
-        return len(self.rows) - before
+            if name not in self.rows:
+                self.rows[name], self.times[name] = accepted, datetime.now(UTC)
+                new.append(accepted)
+        for contact in submissions(new):
+            name = contact.tenant, contact.address
+            known = self.contacts.get(name)
+            self.contacts[name] = contact if known is None else merged(known, contact)
+        return len(new)
 
     async def find(self, tenant: str, message_id: str) -> WrittenLead | None:
         """See `Sink.find`."""
@@ -51,3 +86,8 @@ class MemorySink:
 
     async def close(self) -> None:
         """Nothing to do; the rows stay."""
+
+    def _require_available(self) -> None:
+        if self.unavailable > 0:
+            self.unavailable -= 1
+            raise SinkUnavailable("told to be unavailable", retry_after_s=self.retry_after_s)

@@ -1,4 +1,4 @@
-"""The default CRM: one table in one SQLite file, which every worker of a machine may write.
+"""The default CRM: one SQLite file, which every worker of a machine may write.
 
 One thread owns the connection that writes, so that the event loop never waits for a disk. A cancelled `write` leaves
 its transaction to that thread, which commits it or rolls it back; the next call queues behind it. Another thread reads.
@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
-from itertools import chain
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
-
-from pipeline.sinks.base import AcceptedLead, RecordsRejected, SinkUnavailable, WrittenLead
-from pipeline.sinks.sqlite_schema import FIND, INSERTS, ROWS_AT_ONCE, create
+from pipeline.sinks.base import AcceptedLead, Checkpoint, Lane, SinkUnavailable, StreamOffset, WrittenLead
+from pipeline.sinks.sqlite_rows import first_offset, insert, put_offset, transaction
+from pipeline.sinks.sqlite_schema import FIND, create
 
 __all__ = ["SQLiteSink"]
 
@@ -51,7 +49,7 @@ _Identity = tuple[int, int] | None
 
 
 class SQLiteSink:
-    """Writes leads to the table `lead` of the file at `path`, which is created where it is missing."""
+    """Writes leads to the file at `path`, which is created where it is missing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()
@@ -66,9 +64,17 @@ class SQLiteSink:
         """See `Sink.open`. `write` does it again by itself when the file was replaced."""
         await self._in_writer(self._connected)
 
-    async def write(self, leads: Sequence[AcceptedLead]) -> int:
+    async def offsets(self, starts: Mapping[Lane, StreamOffset]) -> dict[Lane, StreamOffset]:
+        """See `Sink.offsets`."""
+        return await self._in_writer(lambda: self._offsets(starts))
+
+    async def put_offset(self, lane: Lane, at: StreamOffset) -> None:
+        """See `Sink.put_offset`."""
+        await self._in_writer(lambda: self._put_offset(lane, at))
+
+    async def write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
         """See `Sink.write`. One transaction, on the disk when this returns (`synchronous=FULL`)."""
-        return await self._in_writer(lambda: self._write(leads))
+        return await self._in_writer(lambda: self._write(leads, checkpoint))
 
     async def find(self, tenant: str, message_id: str) -> WrittenLead | None:
         """See `Sink.find`."""
@@ -101,33 +107,25 @@ class SQLiteSink:
             row = connection.execute(FIND, (tenant, message_id)).fetchone()
         return None if row is None else WrittenLead(str(row[0]), datetime.fromisoformat(row[1]))
 
-    def _write(self, leads: Sequence[AcceptedLead]) -> int:
+    def _write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> int:
         connection = self._connected()
-        before = connection.total_changes
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            self._insert(connection, _rows(leads))
-            connection.execute("COMMIT")
-        except BaseException:
-            # SQLite itself rolls back after some errors.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+        with transaction(connection):
+            new = insert(connection, leads, checkpoint)
         if self._has_moved():
             # Committed to a file that nobody may find again: write it again, to the one that is there.
             self._leave_moved(connection)
             raise SinkUnavailable("the database file was replaced during a write")
-        return connection.total_changes - before
+        return new
 
-    def _insert(self, connection: sqlite3.Connection, rows: list[tuple[object, ...]]) -> None:
-        connection.execute("SAVEPOINT batch")
-        try:
-            _insert_all(connection, rows)
-        except (sqlite3.IntegrityError, sqlite3.DataError):
-            connection.execute("ROLLBACK TO batch")
-            if reasons := _rejected(connection, rows):
-                raise RecordsRejected(reasons) from None
-            raise
+    def _offsets(self, starts: Mapping[Lane, StreamOffset]) -> dict[Lane, StreamOffset]:
+        connection = self._connected()
+        with transaction(connection):
+            return {lane: first_offset(connection, lane, start) for lane, start in starts.items()}
+
+    def _put_offset(self, lane: Lane, at: StreamOffset) -> None:
+        connection = self._connected()
+        with transaction(connection):
+            put_offset(connection, lane, at)
 
     def _connected(self) -> sqlite3.Connection:
         """The connection, to the file that is at the path now."""
@@ -216,61 +214,3 @@ def _identity(path: Path) -> _Identity:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _insert_all(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert `rows` in as few statements as possible.
-
-    A step of a statement runs without the interpreter lock, and has to wait for it afterwards: with a row for each step
-    the writer would queue behind the event loop a thousand times for a batch.
-    """
-    start = 0
-    for count in ROWS_AT_ONCE:
-        while len(rows) - start >= count:
-            connection.execute(INSERTS[count], list(chain.from_iterable(rows[start : start + count])))
-            start += count
-
-
-def _rejected(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> dict[int, str]:
-    """Which rows a constraint refuses, and its SQLite name. The transaction must be rolled back afterwards."""
-    reasons: dict[int, str] = {}
-    for index, row in enumerate(rows):
-        connection.execute("SAVEPOINT record")
-        try:
-            connection.execute(INSERTS[1], row)
-        except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-            # The name only: the message of a constraint or trigger may quote the record.
-            reasons[index] = error.sqlite_errorname
-            connection.execute("ROLLBACK TO record")
-        connection.execute("RELEASE record")
-    return reasons
-
-
-def _rows(leads: Sequence[AcceptedLead]) -> list[tuple[object, ...]]:
-    written_at = _utc(datetime.now(UTC))
-    return [_row(accepted, written_at) for accepted in leads]
-
-
-def _row(accepted: AcceptedLead, written_at: str) -> tuple[object, ...]:
-    lead = accepted.lead
-    return (
-        lead.tenant,
-        lead.message_id,
-        lead.email,
-        lead.phone,
-        lead.name,
-        lead.company,
-        lead.source,
-        lead.campaign,
-        None if lead.captured_at is None else _utc(lead.captured_at),
-        msgspec.json.encode(lead.fields).decode(),
-        accepted.partition,
-        accepted.offset,
-        written_at,
-    )
-
-
-def _utc(time: datetime) -> str:
-    if time.tzinfo is not UTC:
-        time = time.astimezone(UTC)
-    return time.isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"

@@ -14,7 +14,18 @@ from typing import Any, Protocol
 import pytest
 
 from pipeline.lead import Lead, decode, encode, parse
-from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable
+from pipeline.sinks import (
+    AcceptedLead,
+    Checkpoint,
+    Fenced,
+    Lane,
+    Mark,
+    RecordsRejected,
+    Sink,
+    SinkUnavailable,
+    StreamOffset,
+)
+from pipeline.sinks.contact import Contact, address
 
 __all__ = ["SinkContract", "Store", "accepted", "batch"]
 
@@ -24,7 +35,8 @@ SECRET = "jane.secret@example.com"
 def accepted(number: int, **members: Any) -> AcceptedLead:
     """A lead of `lead-accepted` at offset `number`, in partition 3."""
     given = {"message_id": f"m{number}", "tenant": "acme", "email": SECRET, "captured_at": "2026-01-31T12:00:00Z"}
-    return AcceptedLead(parse(given | members), partition=3, offset=number, time_ms=1_700_000_000_000 + number)
+    lead = parse(given | members)
+    return AcceptedLead(lead, 3, number, 1_700_000_000_000 + number, address(lead))
 
 
 def batch(*numbers: int) -> list[AcceptedLead]:
@@ -39,6 +51,9 @@ class Store(Protocol):
 
     async def rows(self) -> Sequence[tuple[Lead, int, int]]:
         """What is durable, read without the sink: lead, partition and offset, in the order of offsets."""
+
+    async def contacts(self) -> Sequence[Contact]:
+        """The contacts, in the order of tenants and addresses."""
 
     def outage(self) -> AbstractAsyncContextManager[None]:
         """As long as it lasts, nothing can be written."""
@@ -76,7 +91,7 @@ class SinkContract:
             captured_at="2026-01-31T14:00:00.123456+02:00",
             fields={"nested": {"list": [1, 2.5, None, True, "x"]}, "": "no name", "big": 10**30},
         )
-        bare = AcceptedLead(decode(b'{"message_id":"m2","phone":"1"}'), partition=3, offset=2, time_ms=0)
+        bare = AcceptedLead(decode(b'{"message_id":"m2","phone":"1"}'), 3, 2, 0, "1")
         await sink.write([full, bare])
         assert [lead for lead, _, _ in await store.rows()] == [full.lead, bare.lead]
 
@@ -196,3 +211,163 @@ class SinkContract:
         assert await other.write(batch(1)) == 0
         await other.close()
         assert [encode(lead) for lead, _, _ in await store.rows()] == [encode(accepted(1).lead)]
+
+    # -- checkpoints
+
+    async def test_a_lane_begins_where_it_is_put_and_stays_there(self, sink: Sink, store: Store) -> None:
+        starts = {LANE: at(7), OTHER_LANE: at(0)}
+        assert await sink.offsets(starts) == starts
+        assert await sink.offsets({LANE: at(9), OTHER_LANE: at(9)}) == starts
+        other = store.sink()
+        assert await other.offsets({LANE: at(1)}) == {LANE: at(7)}
+        await other.close()
+
+    async def test_a_step_is_taken_with_the_rows(self, sink: Sink, store: Store) -> None:
+        await sink.offsets({LANE: at(1), OTHER_LANE: at(1)})
+        assert await sink.write(batch(1, 2), step(1, 3)) == 2
+        assert await sink.write([], step(3, 9)) == 0
+        assert await sink.offsets({LANE: at(0), OTHER_LANE: at(0)}) == {LANE: after(9), OTHER_LANE: at(1)}
+        assert len(await store.rows()) == 2
+
+    async def test_who_is_not_at_the_position_is_fenced(self, sink: Sink, store: Store) -> None:
+        await sink.offsets({LANE: at(1)})
+        await sink.write(batch(1, 2), step(1, 3))
+        for position in (0, 1, 2, 4):
+            with pytest.raises(Fenced) as fenced:
+                await sink.write(batch(8, 9), step(position, 10))
+            assert fenced.value.found == after(3)
+        with pytest.raises(Fenced) as fenced:
+            await sink.write(batch(8), Checkpoint(OTHER_LANE, 1, at(2)))
+        assert fenced.value.found is None
+        assert [offset for _, _, offset in await store.rows()] == [1, 2]
+        assert await sink.offsets({LANE: at(0)}) == {LANE: after(3)}
+
+    async def test_of_two_writers_at_one_position_one_wins(self, sink: Sink, store: Store) -> None:
+        sinks = [store.sink() for _ in range(4)]
+        await sink.offsets({LANE: at(0)})
+        for position in range(0, 50, 5):
+            numbers = range(position, position + 5)
+            writes = [
+                _write_until_decided(
+                    one, [accepted(n, message_id=f"{name}-{n}") for n in numbers], step(position, position + 5)
+                )
+                for name, one in enumerate(sinks)
+            ]
+            results = await asyncio.gather(*writes)
+            assert sorted(results) == [False, False, False, True]
+        for one in sinks:
+            await one.close()
+        assert [offset for _, _, offset in await store.rows()] == list(range(50))
+
+    async def test_a_refused_record_takes_no_step(self, sink: Sink, store: Store) -> None:
+        await sink.offsets({LANE: at(1)})
+        await store.refuse("m2")
+        with pytest.raises(RecordsRejected):
+            await sink.write(batch(1, 2), step(1, 3))
+        assert await sink.offsets({LANE: at(0)}) == {LANE: at(1)}
+        assert await sink.write(batch(1), step(1, 3)) == 1
+
+    async def test_a_cancelled_step_is_taken_with_its_rows_or_not_at_all(self, sink: Sink, store: Store) -> None:
+        await sink.offsets({LANE: at(0)})
+        for turns in range(12):
+            position = (await sink.offsets({LANE: at(0)}))[LANE].next_offset
+            write = asyncio.create_task(
+                sink.write(batch(*range(position, position + 10)), step(position, position + 10))
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            write.cancel()
+            await asyncio.gather(write, return_exceptions=True)
+        await _settled(sink)
+        position = (await sink.offsets({LANE: at(0)}))[LANE].next_offset
+        assert [offset for _, _, offset in await store.rows()] == list(range(position))
+        assert sum(contact.submissions for contact in await store.contacts()) == position
+
+    async def test_an_operator_puts_a_lane(self, sink: Sink) -> None:
+        await sink.put_offset(LANE, after(5))
+        await sink.put_offset(LANE, at(3))
+        assert await sink.offsets({LANE: at(0)}) == {LANE: at(3)}
+
+    # -- contacts
+
+    async def test_a_contact_for_each_address_of_a_tenant(self, sink: Sink, store: Store) -> None:
+        await sink.write([
+            accepted(1, email="Ada@Example.com", name="Ada"),
+            accepted(2, email="ada@example.COM ", company="Engines"),
+            accepted(3, email="ada@example.com", tenant="other", name="Other"),
+            accepted(4, email=None, phone="+49 30 1234567"),
+            accepted(5, email=None, phone="+49301234567", name="Bo"),
+        ])  # fmt: skip
+        base_ms = 1_700_000_000_000
+        assert await store.contacts() == [
+            Contact("acme", "+49301234567", base_ms + 4, base_ms + 5, 2, "Bo", None),
+            Contact("acme", "ada@example.com", base_ms + 1, base_ms + 2, 2, "Ada", "Engines"),
+            Contact("other", "ada@example.com", base_ms + 3, base_ms + 3, 1, "Other", None),
+        ]
+
+    async def test_only_new_rows_are_counted(self, sink: Sink, store: Store) -> None:
+        await sink.write(batch(1, 2))
+        await sink.write([*batch(1, 2, 3), accepted(4, message_id="m1", name="not new")])
+        (contact,) = await store.contacts()
+        assert (contact.submissions, contact.name) == (3, None)
+        assert contact.last_seen_ms == accepted(3).time_ms
+
+    async def test_who_was_seen_last_says_the_name(self, sink: Sink, store: Store) -> None:
+        for number, name in ((5, "later"), (3, "earlier"), (6, None)):
+            await sink.write([accepted(number, name=name, company="first" if number == 3 else None)])
+        (contact,) = await store.contacts()
+        assert (contact.name, contact.company) == ("later", "first")
+        assert (contact.first_seen_ms, contact.last_seen_ms) == (accepted(3).time_ms, accepted(6).time_ms)
+
+    async def test_writers_of_the_same_contacts_do_not_stop_each_other(self, sink: Sink, store: Store) -> None:
+        sinks = [store.sink() for _ in range(4)]
+
+        async def write(worker: int, one: Sink) -> None:
+            for turn in range(10):
+                numbers = range(20) if (worker + turn) % 2 else range(19, -1, -1)
+                leads = [accepted(n, message_id=f"{worker}-{turn}-{n}", email=f"p{n}@example.com") for n in numbers]
+                await _write_until_decided(one, leads, None)
+
+        await asyncio.gather(*(write(number, one) for number, one in enumerate(sinks)))
+        for one in sinks:
+            await one.close()
+        assert [contact.submissions for contact in await store.contacts()] == [40] * 20
+
+
+LANE = Lane("leads", "lead-accepted", 3)
+OTHER_LANE = Lane("other", "lead-accepted", 3)
+
+
+def at(offset: int) -> StreamOffset:
+    """The start of a log."""
+    return StreamOffset(offset, "a-log")
+
+
+def after(offset: int) -> StreamOffset:
+    """Somewhere in it."""
+    return StreamOffset(offset, "a-log", Mark(offset - 1, 1_700_000_000_000 + offset - 1, b"acme/m\xff"))
+
+
+def step(position: int, next_offset: int) -> Checkpoint:
+    return Checkpoint(LANE, position, after(next_offset))
+
+
+async def _write_until_decided(sink: Sink, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> bool:
+    """Write as the delivery does; returns whether it was written, or fenced."""
+    while True:
+        try:
+            await sink.write(leads, checkpoint)
+            return True
+        except Fenced:
+            return False
+        except SinkUnavailable:  # SQLite's lock
+            await asyncio.sleep(0)
+
+
+async def _settled(sink: Sink) -> None:
+    """Wait until a cancelled write has come to its end: of whoever moves the lane first, the other is fenced."""
+    while True:
+        position = (await sink.offsets({LANE: at(0)}))[LANE].next_offset
+        with suppress(Fenced, SinkUnavailable):
+            await sink.write([], Checkpoint(LANE, position, at(position)))
+            return

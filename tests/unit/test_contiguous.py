@@ -58,9 +58,9 @@ class Consumer(BatchConsumer):
         self.epoch, self.checkpoints = Epoch(), Checkpoints()
         self._positions, self._gaps = {}, {}
         self._acknowledged = asyncio.Event()
-        self._is_revoked, self._committing = False, None
+        self._is_revoked, self._committing, self._asking = False, None, set()
         self._thread = broker  # type: ignore[assignment]
-        self.app = SimpleNamespace(lanes=[], consumer_generation_id=1, conf=SimpleNamespace(id="leads"))
+        self.app = SimpleNamespace(lanes=[], positions={}, consumer_generation_id=1, conf=SimpleNamespace(id="leads"))
         self.log = logging.getLogger(__name__)  # type: ignore[assignment]
         self.delivered: list[Batch] = []
         self.flow_active = True

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from random import Random
 
 import pytest
 
-from pipeline.delivery import PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, deliver
-from pipeline.sinks import AcceptedLead, RecordsRejected, SinkUnavailable
+from pipeline.batches import Fatal
+from pipeline.circuit import FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
+from pipeline.delivery import deliver
+from pipeline.sinks import AcceptedLead, Checkpoint, Lane, RecordsRejected, SinkUnavailable, StreamOffset
 from pipeline.sinks.memory import MemorySink
 from tests.unit.sink_contract import batch
 
@@ -42,9 +44,9 @@ class JournalSink(MemorySink):
         super().__init__(**options)  # type: ignore[arg-type]
         self._journal = journal
 
-    async def write(self, leads: Sequence[AcceptedLead]) -> int:
+    async def write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
         self._journal.lines.append("write " + " ".join(str(lead.offset) for lead in leads))
-        return await super().write(leads)
+        return await super().write(leads, checkpoint)
 
 
 class RaisingSink(MemorySink):
@@ -52,7 +54,7 @@ class RaisingSink(MemorySink):
         super().__init__()
         self._error = error
 
-    async def write(self, leads: Sequence[AcceptedLead]) -> int:
+    async def write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
         raise self._error
 
 
@@ -61,15 +63,19 @@ def odd(accepted: AcceptedLead) -> str | None:
 
 
 async def run(
-    sink: MemorySink, journal: Journal, *numbers: int, health: SinkHealth | None = None, seed: int = 1
-) -> int:
+    sink: MemorySink,
+    journal: Journal,
+    *numbers: int,
+    health: SinkHealth | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> StreamOffset | None:
     return await deliver(
         sink,
         batch(*numbers),
+        checkpoint=checkpoint,
         dead_letter=journal.dead_letter,
         pause=journal.pause,
         health=health or SinkHealth(),
-        random=Random(seed),
     )
 
 
@@ -77,29 +83,29 @@ class TestDeliver:
     async def test_a_batch(self) -> None:
         journal, health = Journal(), SinkHealth()
         sink = JournalSink(journal)
-        assert await run(sink, journal, 1, 2, health=health) == 2
-        assert await run(sink, journal, 2, 3, health=health) == 1
+        await run(sink, journal, 1, 2, health=health)
+        await run(sink, journal, 2, 3, health=health)
         assert journal.lines == ["write 1 2", "write 2 3"]
         assert (health.leads_written, health.leads_known) == (3, 1)
 
     async def test_an_empty_batch_does_not_touch_the_sink(self) -> None:
-        assert await run(RaisingSink(AssertionError()), Journal()) == 0
+        assert await run(RaisingSink(AssertionError()), Journal()) is None
 
     async def test_it_tries_until_the_sink_is_back(self) -> None:
         journal = Journal()
-        assert await run(JournalSink(journal, unavailable=2), journal, 1) == 1
+        await run(JournalSink(journal, unavailable=2), journal, 1)
         assert journal.lines == ["write 1", "pause", "write 1", "pause", "write 1"]
 
     async def test_dead_letters_go_before_rows(self) -> None:
         journal, health = Journal(), SinkHealth()
         sink = JournalSink(journal, reject=odd)
-        assert await run(sink, journal, 1, 2, 3, 4, health=health) == 2
+        await run(sink, journal, 1, 2, 3, 4, health=health)
         assert journal.lines == ["write 1 2 3 4", "dead 1 odd", "dead 3 odd", "write 2 4"]
         assert health.leads_rejected == 2
 
     async def test_all_rejected(self) -> None:
         journal = Journal()
-        assert await run(JournalSink(journal, reject=odd), journal, 1, 3) == 0
+        await run(JournalSink(journal, reject=odd), journal, 1, 3)
         assert journal.lines == ["write 1 3", "dead 1 odd", "dead 3 odd"]
 
     async def test_a_dead_letter_that_fails_ends_it_before_the_rows(self) -> None:
@@ -150,12 +156,6 @@ class TestPauses:
         assert max(journal.pauses_s) > 0.9 * PAUSE_MAX_S
         assert min(journal.pauses_s[20:]) < 0.1 * PAUSE_MAX_S
 
-    async def test_a_seed_replays_them(self) -> None:
-        journals = [Journal(), Journal(), Journal()]
-        for journal, seed in zip(journals, (7, 7, 8), strict=True):
-            await run(MemorySink(unavailable=5), journal, 1, seed=seed)
-        assert journals[0].pauses_s == journals[1].pauses_s != journals[2].pauses_s
-
     async def test_what_the_sink_asks_for_is_honoured(self) -> None:
         sink, journal = MemorySink(unavailable=3), Journal()
         sink.retry_after_s = 30.0
@@ -187,7 +187,7 @@ class TestHealth:
         health = SinkHealth(now=now)
         started = health.since
         with pytest.raises(LetGo):
-            await run(RaisingSink(SinkUnavailable("SQLITE_FULL")), Journal(let_go_after=2), 1, health=health)
+            await run(RaisingSink(SinkUnavailable("SQLITE_FULL")), Journal(let_go_after=FAILURES_MAX), 1, health=health)
         assert (health.reachable, health.reason) == (False, "SQLITE_FULL")
         assert health.since > started
 
@@ -198,7 +198,111 @@ class TestHealth:
 
     async def test_lanes_share_it(self, caplog: pytest.LogCaptureFixture) -> None:
         health = SinkHealth()
-        for reason in ("first", "second", "first"):
+        for reason in ("first", "second", "first", "second", "first"):
             health.unavailable(reason)
         assert len(caplog.records) == 1
-        assert (health.reason, health.outages, health.attempts_failed) == ("first", 1, 3)
+        assert (health.reason, health.outages, health.attempts_failed) == ("first", 1, 5)
+
+
+class TestCircuit:
+    """One lane at a time tries while it is open."""
+
+    async def test_few_failures_do_not_open_it(self, caplog: pytest.LogCaptureFixture) -> None:
+        health = SinkHealth()
+        for _ in range(3):
+            await run(MemorySink(unavailable=FAILURES_MAX - 1), Journal(), 1, health=health)
+        assert (health.reachable, health.outages, caplog.records) == (True, 0, [])
+
+    async def test_while_it_is_open_one_tries(self) -> None:
+        health = SinkHealth()
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        most, now, asked = 0, 0, 0
+
+        async def ask() -> None:
+            nonlocal most, now, asked
+            asked, now = asked + 1, now + 1
+            most = max(most, now)
+            await asyncio.sleep(0)
+            now -= 1
+            if asked < 20:
+                raise SinkUnavailable("down")
+
+        await asyncio.gather(*(patiently(ask, pause=lambda _: asyncio.sleep(0), health=health) for _ in range(8)))
+        assert health.reachable
+        assert asked == 27  # the twentieth succeeds, and then the other seven
+        assert most <= 7
+
+    async def test_who_is_cancelled_while_trying_gives_its_turn_back(self) -> None:
+        health = SinkHealth()
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        hangs = asyncio.create_task(patiently(asyncio.Event().wait, pause=asyncio.sleep, health=health))
+        await asyncio.sleep(0)
+        hangs.cancel()
+        await asyncio.wait({hangs})
+        await run(MemorySink(), Journal(let_go_after=1), 1, health=health)
+        assert health.reachable
+
+
+LANE = Lane("leads", "lead-accepted", 3)
+
+
+def at(offset: int, log_id: str = "a log") -> StreamOffset:
+    return StreamOffset(offset, log_id)
+
+
+def step(position: int, after: int) -> Checkpoint:
+    return Checkpoint(LANE, position, at(after))
+
+
+class TestCheckpoint:
+    """The step of the lane goes with the rows."""
+
+    async def test_it_is_taken(self) -> None:
+        sink = MemorySink()
+        sink.lanes[LANE] = at(1)
+        assert await run(sink, Journal(), 1, 2, checkpoint=step(1, 3)) == at(3)
+        assert (sink.lanes[LANE], len(sink.rows)) == (at(3), 2)
+
+    async def test_it_is_taken_without_leads_and_when_all_are_rejected(self) -> None:
+        sink = MemorySink(reject=odd)
+        sink.lanes[LANE] = at(1)
+        await run(sink, Journal(), checkpoint=step(1, 3))
+        assert sink.lanes[LANE] == at(3)
+        await run(sink, Journal(), 3, 5, checkpoint=step(3, 6))
+        assert (sink.lanes[LANE], sink.rows) == (at(6), {})
+
+    async def test_what_was_written_and_whose_answer_got_lost(self) -> None:
+        sink, journal = MemorySink(), Journal()
+        sink.lanes[LANE] = at(3)
+        assert await run(sink, journal, 1, 2, checkpoint=step(1, 3)) == at(3)
+        assert (sink.rows, journal.lines) == ({}, ["pause"])
+
+    async def test_what_another_worker_has_written_is_left_out(self) -> None:
+        sink = MemorySink()
+        sink.lanes[LANE] = at(3)
+        assert await run(sink, Journal(), 1, 2, 3, 4, checkpoint=step(1, 5)) == at(5)
+        assert sorted(row.offset for row in sink.rows.values()) == [3, 4]
+
+    async def test_another_worker_that_is_further(self) -> None:
+        sink = MemorySink()
+        sink.lanes[LANE] = at(9)
+        assert await run(sink, Journal(), 1, 2, checkpoint=step(1, 3)) == at(9)
+        assert sink.rows == {}
+
+    async def test_a_lane_that_is_let_go_meanwhile(self) -> None:
+        sink = MemorySink()
+        sink.lanes[LANE] = at(2)
+        with pytest.raises(LetGo):
+            await run(sink, Journal(let_go_after=1), 1, 2, checkpoint=step(1, 3))
+        assert sink.rows == {}
+
+    @pytest.mark.parametrize("found", [None, at(0), at(3, "another log")])
+    async def test_a_database_that_went_back_ends_the_worker(self, found: StreamOffset | None) -> None:
+        sink = MemorySink()
+        if found:
+            sink.lanes[LANE] = found
+        with pytest.raises(Fatal, match="restart"):
+            await run(sink, Journal(), 1, 2, checkpoint=step(1, 3))
+        assert sink.rows == {}

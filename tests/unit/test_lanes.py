@@ -10,7 +10,8 @@ import pytest
 from faust.types import TP
 
 from pipeline.batches import Batch, Epoch, Fatal, LetGo
-from pipeline.batches.lanes import SYSTEMATIC_RECORDS, Lanes
+from pipeline.batches.bugs import SYSTEMATIC_RECORDS
+from pipeline.batches.lanes import Lanes
 from tests.unit.engine import P0, P1, Event, batch_of
 
 

@@ -18,7 +18,18 @@ import pytest
 
 from pipeline.lead import Lead, parse
 from pipeline.settings import Settings
-from pipeline.sinks import AcceptedLead, RecordsRejected, Sink, SinkUnavailable, WrittenLead, sink_for
+from pipeline.sinks import (
+    AcceptedLead,
+    Lane,
+    RecordsRejected,
+    Sink,
+    SinkUnavailable,
+    StreamOffset,
+    WrittenLead,
+    sink_for,
+    sqlite,
+)
+from pipeline.sinks.contact import Contact
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
 from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch
@@ -38,18 +49,23 @@ class MemoryStore:
     def __init__(self) -> None:
         self._rows: dict[tuple[str, str], AcceptedLead] = {}
         self._times: dict[tuple[str, str], datetime] = {}
+        self._contacts: dict[tuple[str, str], Contact] = {}
+        self._lanes: dict[Lane, StreamOffset] = {}
         self._sinks: list[MemorySink] = []
         self._refused: set[str] = set()
 
     def sink(self) -> Sink:
         sink = MemorySink(reject=lambda accepted: "refused" if accepted.lead.message_id in self._refused else None)
-        sink.rows, sink.times = self._rows, self._times
+        sink.rows, sink.times, sink.contacts, sink.lanes = self._rows, self._times, self._contacts, self._lanes
         self._sinks.append(sink)
         return sink
 
     async def rows(self) -> list[tuple[Lead, int, int]]:
         found = [(row.lead, row.partition, row.offset) for row in self._rows.values()]
         return sorted(found, key=lambda row: row[2])
+
+    async def contacts(self) -> list[Contact]:
+        return [self._contacts[name] for name in sorted(self._contacts)]
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -77,6 +93,13 @@ class SQLiteStore:
             connection.row_factory = sqlite3.Row
             found = connection.execute("SELECT * FROM lead ORDER BY source_offset").fetchall()
         return [(_lead(row), row["source_partition"], row["source_offset"]) for row in found]
+
+    async def contacts(self) -> list[Contact]:
+        with closing(sqlite3.connect(self.path)) as connection:
+            found = connection.execute("""
+                SELECT tenant, address, first_seen, last_seen, submissions, name, company FROM contact ORDER BY 1, 2
+            """).fetchall()
+        return [Contact(row[0], row[1], _ms(row[2]), _ms(row[3]), *row[4:]) for row in found]
 
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
@@ -182,13 +205,14 @@ class TestSQLite(SinkContract):
     async def test_a_file_that_vanishes_during_a_write_is_written_again(
         self, sink: SQLiteSink, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        insert = sink._insert
+        insert = sqlite.insert
 
-        def insert_and_lose_the_file(*arguments: Any) -> None:
-            insert(*arguments)
+        def insert_and_lose_the_file(*arguments: Any) -> int:
+            new = insert(*arguments)
             _unlink(store.path)
+            return new
 
-        monkeypatch.setattr(sink, "_insert", insert_and_lose_the_file)
+        monkeypatch.setattr(sqlite, "insert", insert_and_lose_the_file)
         with pytest.raises(SinkUnavailable, match="replaced"):
             await sink.write(batch(1))
         monkeypatch.undo()
@@ -208,14 +232,14 @@ class TestSQLite(SinkContract):
         self, sink: SQLiteSink, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         begun, go_on = threading.Event(), threading.Event()
-        insert = sink._insert
+        insert = sqlite.insert
 
-        def insert_slowly(*arguments: Any) -> None:
+        def insert_slowly(*arguments: Any) -> int:
             begun.set()
             go_on.wait(60)
-            insert(*arguments)
+            return insert(*arguments)
 
-        monkeypatch.setattr(sink, "_insert", insert_slowly)
+        monkeypatch.setattr(sqlite, "insert", insert_slowly)
         write = asyncio.create_task(sink.write(batch(1)))
         await asyncio.to_thread(begun.wait, 60)
         write.cancel()
@@ -338,3 +362,7 @@ class TestURL:
         with pytest.raises(ValueError, match=r"sqlite:|memory:") as failure:
             sink_for(url)
         assert "hunter2" not in str(failure.value)
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)

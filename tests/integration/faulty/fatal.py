@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agents.crm_sink import sink
 from pipeline.app import app
 from pipeline.batches import Fatal
-from pipeline.sinks import AcceptedLead
+from pipeline.sinks import AcceptedLead, Checkpoint
 
 __all__ = ["app"]
 
@@ -16,11 +16,11 @@ PARTITION = 3
 _write = sink.write
 
 
-async def write(leads: Sequence[AcceptedLead]) -> int:
+async def write(leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None = None) -> int:
     """Write, but never in this partition."""
     if any(lead.partition == PARTITION for lead in leads):
         raise Fatal("the disk of the CRM is on fire")
-    return await _write(leads)
+    return await _write(leads, checkpoint)
 
 
 sink.write = write  # type: ignore[method-assign]

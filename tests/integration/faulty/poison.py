@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import agents.crm_sink
-import agents.dedupe
+import pipeline.accepting
 import pipeline.dedupe
 from pipeline.app import app
 from pipeline.lead import Lead
@@ -27,4 +26,4 @@ def raising(decode: Decode, mark: bytes) -> Decode:
 
 
 pipeline.dedupe.decode = raising(pipeline.dedupe.decode, b"poison-dedupe")
-agents.crm_sink.decode = raising(agents.crm_sink.decode, b"poison-sink")
+pipeline.accepting.decode = raising(pipeline.accepting.decode, b"poison-sink")
