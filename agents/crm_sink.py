@@ -18,7 +18,12 @@ __all__ = ["crm_sink", "health", "sink"]
 
 def _sink() -> Sink:
     try:
-        return sink_for(settings.crm_url)
+        return sink_for(
+            settings.crm_url,
+            password=settings.sink_password,
+            # A worker that is stopped must not hold up who takes over from it.
+            lock_timeout_s=settings.session_timeout_s / 2,
+        )
     except ValueError as error:
         app.refuse(Refused(f"LEADS_SINK_URL cannot be used: {error}."))
 

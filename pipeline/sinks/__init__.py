@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pipeline.sinks.base import (
     AcceptedLead,
@@ -19,6 +19,7 @@ from pipeline.sinks.base import (
     WrittenLead,
 )
 from pipeline.sinks.memory import MemorySink
+from pipeline.sinks.postgresql import PostgreSQLSink
 from pipeline.sinks.sqlite import SQLiteSink
 
 __all__ = [
@@ -37,16 +38,27 @@ __all__ = [
 ]
 
 
-def sink_for(url: str) -> Sink:
-    """The sink that a URL names: `sqlite:///relative/path`, `sqlite:////absolute/path` or `memory:`. Does no I/O.
+def sink_for(url: str, *, password: str = "", lock_timeout_s: float = 5.0) -> Sink:
+    """The sink that a URL names. Does no I/O.
+
+    Arguments:
+        url: `sqlite:///relative/path`, `sqlite:////absolute/path`, `postgresql://user@host:5432/name` or `memory:`.
+        password: For PostgreSQL, if the URL does not hold it.
+        lock_timeout_s: How long writers of PostgreSQL wait for each other; below the session timeout.
 
     Raises:
         ValueError: the URL names no sink. The text does not repeat the URL, which may hold a password.
     """
     scheme, _, rest = url.partition(":")
-    if scheme not in _SINKS:
-        raise ValueError(f"no sink has such a URL; the known ones start with {', '.join(f'{s}:' for s in _SINKS)}")
-    return _SINKS[scheme](rest)
+    if scheme in ("postgresql", "postgres"):
+        return _postgresql(url, password, lock_timeout_s)
+    if password:
+        raise ValueError("it has no password, and LEADS_SINK_PASSWORD is given")
+    if scheme == "sqlite":
+        return _sqlite(rest)
+    if scheme == "memory":
+        return _memory(rest)
+    raise ValueError("no sink has such a URL; the known ones start with sqlite:, postgresql: or memory:")
 
 
 def _sqlite(rest: str) -> Sink:
@@ -62,4 +74,14 @@ def _memory(rest: str) -> Sink:
     return MemorySink()
 
 
-_SINKS: dict[str, Callable[[str], Sink]] = {"sqlite": _sqlite, "memory": _memory}
+def _postgresql(url: str, password: str, lock_timeout_s: float) -> Sink:
+    try:
+        parts = urlsplit(url)
+        complete = parts.path.strip("/") and (parts.hostname or "host=" in parts.query) and parts.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("write it as postgresql://user@host:5432/database")
+    if password and parts.password:
+        raise ValueError("it holds a password, and LEADS_SINK_PASSWORD another; give one")
+    return PostgreSQLSink(url, password=password, lock_timeout_s=lock_timeout_s)

@@ -1,0 +1,53 @@
+"""What an error of PostgreSQL means: try again, a record's fault, or a bug. By its SQLSTATE (the manual's Appendix A)."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from pipeline.sinks.base import Fenced, RecordsRejected
+
+__all__ = ["is_passing", "is_records", "reason"]
+
+#: Classes and codes of what passes by itself, or when an operator mends it: the leads wait.
+_PASSING = (
+    "08",  # connection
+    "28",  # user or password
+    "3D000",  # no such database
+    "40",  # serialization failure, deadlock
+    "42501",  # a right that was not granted
+    "25006",  # read only: a standby
+    "25P03",  # idle in a transaction: this process was stopped
+    "53",  # out of disk, memory or connections
+    "55",  # locked
+    "57",  # shutting down, starting, cancelled
+    "58",  # the system's input and output
+    "XX",  # internal: a damaged file
+)
+#: Of what a record can be refused for: its data, a constraint, a trigger, a limit.
+_RECORDS = ("22", "23", "44", "54", "P0001")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same call may succeed later."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _code(error).startswith(_PASSING)
+    # A connection that broke in the middle: asyncpg says so with errors of its interface.
+    return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def is_records(error: BaseException) -> bool:
+    """Whether a record of the batch may be at fault, or the batch; the connection is as good as before."""
+    if isinstance(error, asyncpg.PostgresError):
+        return _code(error).startswith(_RECORDS)
+    return isinstance(error, Fenced | RecordsRejected)
+
+
+def reason(error: BaseException) -> str:
+    """The error's name and code. Never its text, which may quote a record or name a user."""
+    if isinstance(error, asyncpg.PostgresError):
+        return f"{type(error).__name__.removesuffix('Error')} ({_code(error)})"
+    return type(error).__name__
+
+
+def _code(error: asyncpg.PostgresError) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
