@@ -1,4 +1,4 @@
-"""The one error of the embedded broker."""
+"""The errors of the embedded servers: one for each."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["NO_SPACE", "BrokerError", "disk_error"]
+__all__ = ["NO_SPACE", "BrokerError", "PostgresError", "disk_error"]
 
 #: How Java, Kafka and the system itself say that a disk is full.
 NO_SPACE = os.strerror(errno.ENOSPC)
 
 
-class BrokerError(RuntimeError):
-    """The embedded broker cannot do what was asked; the text is a sentence that says what to do.
+class _ServerError(RuntimeError):
+    """A server cannot do what was asked; the text is a sentence that says what to do.
 
     `status` is the exit status of a program that ends with it (sysexits.h): 78 where no restart mends it.
     """
@@ -21,6 +21,14 @@ class BrokerError(RuntimeError):
     def __init__(self, text: str, *, status: int = os.EX_UNAVAILABLE) -> None:
         super().__init__(text)
         self.status = status
+
+
+class BrokerError(_ServerError):
+    """The embedded broker cannot do what was asked."""
+
+
+class PostgresError(_ServerError):
+    """The embedded PostgreSQL cannot do what was asked."""
 
 
 def disk_error(data_dir: Path, why: str) -> BrokerError:

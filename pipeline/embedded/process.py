@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO
 
+from pipeline.embedded.account import Account
 from pipeline.embedded.errors import BrokerError
 
 __all__ = ["DirectoryLock", "free_port", "kill", "port_is_free", "settles", "spawn", "stop"]
@@ -68,16 +69,27 @@ class DirectoryLock:
         Raises:
             BrokerError: another server has it.
         """
-        file = self.path.open("a+")
-        if not settles(lambda: _try_lock(file)):
-            file.close()
-            owner = self.path.read_text().strip()
+        if not self.try_acquire():
             raise BrokerError(
-                f"Another broker{f' (process {owner})' if owner else ''} uses the data directory {self.path.parent}; "
+                f"Another broker{self.owner} uses the data directory {self.path.parent}; "
                 "stop it, or set LEADS_DATA_DIR to another directory.",
                 status=os.EX_CONFIG,
             )
+
+    def try_acquire(self, within_s: float = _ORPHAN_EXIT_MAX_S) -> bool:
+        """Whether the lock could be taken in time."""
+        file = self.path.open("a+")
+        if not settles(lambda: _try_lock(file), within_s):
+            file.close()
+            return False
         self._file = file
+        return True
+
+    @property
+    def owner(self) -> str:
+        """Who has it, to be put into a sentence: " (process 123)", or nothing when that is not known."""
+        noted = self.path.read_text().strip()
+        return f" (process {noted})" if noted else ""
 
     def fileno(self) -> int:
         """The descriptor that the server is to inherit."""
@@ -106,16 +118,33 @@ def settles(check: Callable[[], bool], within_s: float = _ORPHAN_EXIT_MAX_S) -> 
     return True
 
 
-def spawn(args: Sequence[str | Path], *, cwd: Path, output: Path, lock: DirectoryLock) -> subprocess.Popen[bytes]:
-    """Start a server that dies with this process. Its output goes to the file `output`, which starts empty.
+def spawn(
+    args: Sequence[str | Path],
+    *,
+    cwd: Path,
+    output: Path,
+    lock: DirectoryLock,
+    account: Account | None = None,
+    inherited: Collection[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a server that dies with this process.
+
+    Args:
+        args: program and arguments.
+        cwd: its working directory.
+        output: the file that its output goes to; it starts empty.
+        lock: inherited by the server.
+        account: the account that it runs as; None: that of this process.
+        inherited: other descriptors that it is to have.
 
     Raises:
         BrokerError: not called in the main thread, or the program cannot be started.
     """
     if sys.platform == "linux" and threading.current_thread() is not threading.main_thread():
         raise BrokerError(
-            "Start the broker in the main thread: Linux ends it together with the thread that started it."
+            "Start the server in the main thread: Linux ends it together with the thread that started it."
         )
+    account = account or Account()
     with output.open("wb") as file:
         try:
             return subprocess.Popen(
@@ -126,8 +155,12 @@ def spawn(args: Sequence[str | Path], *, cwd: Path, output: Path, lock: Director
                 stderr=subprocess.STDOUT,
                 # Ctrl-C in a terminal goes to a whole process group; this one is ours to stop, after its clients.
                 start_new_session=True,
+                # Runs when the account is the new one already. It must: a change of account undoes what it does.
                 preexec_fn=_die_with_parent(),
-                pass_fds=[lock.fileno()],
+                pass_fds=[lock.fileno(), *inherited],
+                user=account.uid,
+                group=account.gid,
+                extra_groups=account.groups,
             )
         except OSError as error:
             raise BrokerError(f"Cannot start {args[0]}: {error}.") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pipeline.embedded import Broker, BrokerError, Cluster, free_port
 from pipeline.embedded.jars import fetch_jars, read_lock
 from pipeline.embedded.java import bundled_java
+from tests.integration.children import ended, python
 
 pytestmark = pytest.mark.integration
 
@@ -60,12 +60,6 @@ async def consume(url: str, count: int) -> list[bytes]:
     consumer = AIOKafkaConsumer(TOPIC, bootstrap_servers=hosts(url), auto_offset_reset="earliest", group_id="readers")
     async with consumer:
         return [(await consumer.getone()).value for _ in range(count)]
-
-
-def ended(pidfd: int, timeout_s: float) -> bool:
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
 
 
 async def test_records_survive_a_stop(broker: Broker) -> None:
@@ -184,11 +178,6 @@ from pathlib import Path
 from pipeline.embedded.jars import fetch_jars
 fetch_jars(*map(Path, sys.argv[1:]))
 """
-
-
-def python(code: str, *args: object) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, args)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def leads_broker(data_dir: Path) -> subprocess.Popen[str]:
