@@ -98,9 +98,9 @@ class PostgreSQLSink:
     @asynccontextmanager
     async def _connection(self, kind: str = "writers", count_max: int = WRITERS_MAX) -> AsyncIterator[Any]:
         """A connection to a database with our schema. One that something has happened to is not used again."""
-        pool = connection = None
+        pool = await self._pool(kind, count_max)
+        connection = None
         try:
-            pool = await self._pool(kind, count_max)
             connection = await pool.acquire()
             if not self._is_made:
                 await self._make(connection)

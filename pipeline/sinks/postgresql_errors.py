@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means: try again, a record's fault, or a bug. By its SQLSTATE (the manual's Appendix A)."""
+"""What an error of PostgreSQL means: try again, a record's fault, or a bug; by its SQLSTATE (manual, Appendix A)."""
 
 from __future__ import annotations
 

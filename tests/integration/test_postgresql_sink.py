@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
 from pipeline.embedded import Postgres, free_port
-from pipeline.lead import Lead, parse
-from pipeline.sinks import SinkUnavailable
+from pipeline.lead import Lead
 from pipeline.sinks.contact import Contact
 from pipeline.sinks.postgresql import PostgreSQLSink
-from tests.unit.sink_contract import LANE, SECRET, SinkContract, accepted, after, at, batch, step
+from tests.unit.sink_contract import SinkContract, lead_of
 
 pytestmark = pytest.mark.integration
-
-LEAD_MEMBERS = ("message_id", "tenant", "email", "phone", "name", "company", "source", "campaign")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +44,7 @@ class PostgreSQLStore:
 
     async def rows(self) -> list[tuple[Lead, int, int]]:
         found = await self.query("SELECT * FROM lead ORDER BY source_offset")
-        return [(_lead(row), row["source_partition"], row["source_offset"]) for row in found]
+        return [(lead_of(row), row["source_partition"], row["source_offset"]) for row in found]
 
     async def contacts(self) -> list[Contact]:
         found = await self.query("""
@@ -63,12 +57,14 @@ class PostgreSQLStore:
     @asynccontextmanager
     async def outage(self) -> AsyncIterator[None]:
         await execute(self.server, f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
-        await execute(self.server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname='{self.name}'")
+        await execute(
+            self.server, f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname='{self.name}'"
+        )
         yield
         await execute(self.server, f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
 
     async def refuse(self, message_id: str) -> None:
-        await self.query(f"""
+        await self.query("""
             CREATE OR REPLACE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN RAISE EXCEPTION 'no % here', NEW.email USING ERRCODE = 'check_violation'; END $$;
         """)
@@ -78,15 +74,17 @@ class PostgreSQLStore:
         """)
 
 
-def _lead(row: Any) -> Lead:
-    members = {name: row[name] for name in LEAD_MEMBERS if row[name] is not None}
-    captured_at = row["captured_at"]
-    return parse(members | {"fields": json.loads(row["fields"]), "captured_at": captured_at.isoformat()}) if captured_at else _bare(members, row)
-
-
 async def execute(server: Postgres, sql: str) -> None:
     connection = await asyncpg.connect(server.url)
     try:
         await connection.execute(sql)
     finally:
         await connection.close()
+
+
+class TestPostgreSQL(SinkContract):
+    @pytest.fixture
+    async def store(self, server: Postgres, request: pytest.FixtureRequest) -> PostgreSQLStore:
+        name = f"test_{abs(hash(request.node.nodeid))}"
+        await execute(server, f"CREATE DATABASE {name}")
+        return PostgreSQLStore(server, name)

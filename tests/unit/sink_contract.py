@@ -6,6 +6,7 @@ A `Store` is what stands behind a sink, seen from outside: it can be read, go aw
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime
@@ -41,6 +42,17 @@ def accepted(number: int, **members: Any) -> AcceptedLead:
 
 def batch(*numbers: int) -> list[AcceptedLead]:
     return [accepted(number) for number in numbers]
+
+
+def lead_of(row: Any) -> Lead:
+    """The lead in a row, whose columns are called as its members; `fields` is JSON."""
+    members = {name: row[name] for name in Lead.__struct_fields__}
+    if isinstance(members["captured_at"], datetime):
+        members["captured_at"] = members["captured_at"].isoformat()
+    lead = parse({**members, "fields": json.loads(row["fields"])})
+    if row["captured_at"]:
+        return lead
+    return Lead(**{name: getattr(lead, name) for name in Lead.__struct_fields__ if name != "captured_at"})
 
 
 class Store(Protocol):

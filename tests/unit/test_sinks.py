@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import sqlite3
 import sys
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.lead import Lead, parse
+from pipeline.lead import Lead
 from pipeline.settings import Settings
 from pipeline.sinks import (
     AcceptedLead,
@@ -32,7 +31,7 @@ from pipeline.sinks import (
 from pipeline.sinks.contact import Contact
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
-from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch
+from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch, lead_of
 
 FIRST_TABLE = """
 CREATE TABLE lead (
@@ -92,7 +91,7 @@ class SQLiteStore:
         with closing(sqlite3.connect(self.path)) as connection:
             connection.row_factory = sqlite3.Row
             found = connection.execute("SELECT * FROM lead ORDER BY source_offset").fetchall()
-        return [(_lead(row), row["source_partition"], row["source_offset"]) for row in found]
+        return [(lead_of(row), row["source_partition"], row["source_offset"]) for row in found]
 
     async def contacts(self) -> list[Contact]:
         with closing(sqlite3.connect(self.path)) as connection:
@@ -117,16 +116,6 @@ class SQLiteStore:
     def execute(self, statement: str) -> list[Any]:
         with closing(sqlite3.connect(self.path, isolation_level=None)) as connection:
             return connection.execute(statement).fetchall()
-
-
-def _lead(row: sqlite3.Row) -> Lead:
-    members = {name: row[name] for name in Lead.__struct_fields__}
-    lead = parse({**members, "fields": json.loads(row["fields"])})
-    return lead if row["captured_at"] else _without_time(lead)
-
-
-def _without_time(lead: Lead) -> Lead:
-    return Lead(**{name: getattr(lead, name) for name in Lead.__struct_fields__ if name != "captured_at"})
 
 
 class TestMemory(SinkContract):
