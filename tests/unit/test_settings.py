@@ -179,7 +179,7 @@ def test_a_broker_url_with_a_password_is_refused_with_the_way_to_give_it(url: st
     assert "give them as LEADS_BROKER_USERNAME and LEADS_BROKER_PASSWORD, or" in refused(BROKER_URL=url)
 
 
-@pytest.mark.parametrize("name", ["BROKER_PASSWORT", "SINK_PASSWORD", "SINK_ULR"])
+@pytest.mark.parametrize("name", ["BROKER_PASSWORT", "SINK_PASSWORT", "SINK_ULR"])
 def test_the_value_of_a_misspelt_variable_is_not_shown(name: str) -> None:
     assert f"LEADS_{name} is not a setting. Did you mean LEADS_" in refused(**{name: f"x://alice:{SECRET}@host"})
 
