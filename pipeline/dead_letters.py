@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from pipeline.batches import Entry
+if TYPE_CHECKING:  # who only reads dead letters need not import Faust
+    from pipeline.batches import Entry
 
 __all__ = [
     "BUG",
     "ID_CONFLICT",
     "INVALID",
+    "ORIGINAL_PREFIX",
+    "REASONS",
     "REJECTED",
     "Letter",
     "Rejection",
+    "concerns",
     "dead_letter",
+    "letter_of",
     "pack",
     "remember",
     "traceback_text",
@@ -29,10 +34,16 @@ INVALID = "invalid"
 ID_CONFLICT = "id-conflict"
 REJECTED = "rejected"
 BUG = "bug"
+REASONS = (INVALID, ID_CONFLICT, REJECTED, BUG)
+
+#: Before the names of the headers that the record had itself.
+ORIGINAL_PREFIX = "original-"
 
 TRACEBACK_SIZE_MAX_BYTES = 8 * 1024
 #: A longer key is no tenant and message id.
 KEY_SIZE_MAX_BYTES = 1024
+#: Of an offset in Kafka.
+_NUMBER_MAX = 2**63 - 1
 
 
 class Rejection(NamedTuple):
@@ -74,7 +85,7 @@ def dead_letter(record: Any, *, group: str, reason: str, detail: str) -> Entry:
         ("partition", b"%d" % record.partition),
         ("offset", b"%d" % record.offset),
     ]
-    return record.key, record.value, [*origin, *(("original-" + name, value) for name, value in record.headers)]
+    return record.key, record.value, [*origin, *((ORIGINAL_PREFIX + name, value) for name, value in record.headers)]
 
 
 def traceback_text(error: BaseException) -> str:
@@ -88,17 +99,38 @@ def remember(
 ) -> dict[bytes, bytes]:
     """The entries of the table `dead-letters` after `records` of `lead-dead-letter`; `known` are those of before.
 
-    An entry has the last letter of each topic that a record of this key was in. Letters of other groups count only for
-    `common_topic`, on which every group builds: what another CRM refuses says nothing of this one. A record without a
-    key, or that is no dead letter of ours, is passed over. Raises nothing, whatever the records are.
+    An entry has the last letter of each topic that a record of this key was in. A record without a key, one that is no
+    dead letter of ours, and one that does not concern `group` is passed over. Raises nothing, whatever the records are.
     """
     learned: dict[bytes, bytes] = {}
     for record in records:
-        letter = _letter(record)
-        if letter is not None and (letter.group == group or letter.topic == common_topic):
+        letter = letter_of(record) if _is_name(record.key) else None
+        if letter is not None and concerns(letter, group=group, common_topic=common_topic):
             before = learned.get(record.key) or known.get(record.key)
             learned[record.key] = pack({**(unpack(before) if before else {}), letter.topic: letter})
     return learned
+
+
+def letter_of(record: Any) -> Letter | None:
+    """What the headers of a record of `lead-dead-letter` say; None when it is no dead letter of ours."""
+    headers = {name: value for name, value in record.headers if value is not None}
+    try:
+        reason, group, topic = (headers[name].decode() for name in ("reason", "group", "topic"))
+        partition, offset = (int(headers[name]) for name in ("partition", "offset"))
+    except (KeyError, ValueError):
+        return None
+    if not (0 <= partition <= _NUMBER_MAX and 0 <= offset <= _NUMBER_MAX):
+        return None
+    return Letter(reason, group, topic, partition, offset, record.partition, record.offset, record.timestamp)
+
+
+def concerns(letter: Letter, *, group: str, common_topic: str) -> bool:
+    """Whether the letter says something of the leads of `group`.
+
+    Those of other groups do only for `common_topic`, on which every group builds: what another CRM refuses says nothing
+    of this one.
+    """
+    return letter.group == group or letter.topic == common_topic
 
 
 def pack(letters: Mapping[str, Letter]) -> bytes:
@@ -118,15 +150,3 @@ def _is_name(key: bytes | None) -> bool:
         return "/" in key.decode()
     except UnicodeDecodeError:
         return False
-
-
-def _letter(record: Any) -> Letter | None:
-    headers = {name: value for name, value in record.headers if value is not None}
-    if not _is_name(record.key):
-        return None
-    try:
-        reason, group, topic = (headers[name].decode() for name in ("reason", "group", "topic"))
-        partition, offset = (int(headers[name]) for name in ("partition", "offset"))
-    except (KeyError, ValueError):
-        return None
-    return Letter(reason, group, topic, partition, offset, record.partition, record.offset, record.timestamp)

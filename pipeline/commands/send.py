@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import signal
 import stat
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import aiohttp
 import click
 from yarl import URL
 
+from pipeline.interrupts import STATUS_INTERRUPTED, interruptible
 from pipeline.sending.client import Client, NotAccepting, leads_url
 from pipeline.sending.display import Display
 from pipeline.sending.entry import BadFile, FileError, Numbered, Refused, Unreadable
@@ -28,8 +28,6 @@ from pipeline.settings import Settings
 __all__ = ["send"]
 
 STATUS_REFUSED = 1
-#: As a shell reports a program that Ctrl-C ended.
-STATUS_INTERRUPTED = 130
 
 #: Between two moves of the bar when nothing is sent.
 _SHOWN_EVERY_LINES = 200
@@ -76,7 +74,7 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
             if target is None:
                 _check(source, file_format, tally)
             else:
-                asyncio.run(_interruptible(_send(source, file_format, target, patience, tally)))
+                asyncio.run(interruptible(_send(source, file_format, target, patience, tally)))
     except KeyboardInterrupt:
         click.echo(f"Stopped. {_summary(tally, dry_run)}, the rest not {'checked' if dry_run else 'confirmed'}.")
         if not dry_run:
@@ -145,21 +143,6 @@ def _check(source: Source, file_format: Format | None, tally: Tally) -> None:
 def _refuse(refused: Refused, tally: Tally, display: Display) -> None:
     tally.refused += 1
     display.say(str(refused))
-
-
-async def _interruptible(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work`; Ctrl-C cancels it and raises KeyboardInterrupt.
-
-    What `asyncio.run` does by itself does not wake a loop that is just about to wait: the signal then waits, too.
-    """
-    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, task.cancel)
-    try:
-        await task
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
 
 
 async def _send(source: Source, file_format: Format | None, url: URL, patience_s: int, tally: Tally) -> None:

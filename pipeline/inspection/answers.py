@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
 from pipeline.lead import TENANT_DEFAULT
 
-__all__ = ["BadName", "LeadState", "ProblemAnswer", "in_words", "problem", "state", "status_url"]
+__all__ = ["BadName", "LeadState", "ProblemAnswer", "in_words", "lead_name", "problem", "state", "status_url"]
 
 _TENANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MESSAGE_ID_MAX_CHARS = 128
@@ -53,6 +53,20 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
         return ": ".join(filter(None, (self.title, self.detail)))
 
 
+def lead_name(name: str) -> tuple[str, str]:
+    """Tenant and message id of what names a lead: as for `status_url`.
+
+    Raises:
+        BadName: it names none.
+    """
+    if not _is_url(name):
+        return _split(name)
+    path = urlsplit(name).path
+    _require_status_path(path)
+    tenant, message_id = path.split("/")[2:]
+    return unquote(tenant), unquote(message_id)
+
+
 def status_url(base: str, name: str) -> str:
     """The URL that tells the state of a lead, percent-encoded.
 
@@ -64,18 +78,10 @@ def status_url(base: str, name: str) -> str:
     Raises:
         BadName: it is none of these.
     """
-    if name.startswith(("http://", "https://")):
+    if _is_url(name):
         _require_status_path(urlsplit(name).path)
-        return name
-    if name.startswith("/"):
-        _require_status_path(urlsplit(name).path)
-        return base.rstrip("/") + name
-    tenant, slash, message_id = name.rpartition("/")
-    tenant = tenant if slash else TENANT_DEFAULT
-    if not _TENANT.fullmatch(tenant):
-        raise BadName("a tenant is 1 to 64 letters, digits, '.', '_' or '-'; write TENANT/ID")
-    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX_CHARS:
-        raise BadName(f"a message id has 1 to {_MESSAGE_ID_MAX_CHARS} characters; write TENANT/ID")
+        return base.rstrip("/") + name if name.startswith("/") else name
+    tenant, message_id = _split(name)
     return f"{base.rstrip('/')}/leads/{tenant}/{quote(message_id, safe='')}"
 
 
@@ -127,6 +133,20 @@ def _time(text: str | None) -> str:
 
 def _times(count: int) -> str:
     return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
+
+
+def _is_url(name: str) -> bool:
+    return name.startswith(("http://", "https://", "/"))
+
+
+def _split(name: str) -> tuple[str, str]:
+    tenant, slash, message_id = name.rpartition("/")
+    tenant = tenant if slash else TENANT_DEFAULT
+    if not _TENANT.fullmatch(tenant):
+        raise BadName("a tenant is 1 to 64 letters, digits, '.', '_' or '-'; write TENANT/ID")
+    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX_CHARS:
+        raise BadName(f"a message id has 1 to {_MESSAGE_ID_MAX_CHARS} characters; write TENANT/ID")
+    return tenant, message_id
 
 
 def _require_status_path(path: str) -> None:

@@ -133,8 +133,8 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     except (KafkaError, OSError) as error:
         raise Unavailable(_sentence(settings, error)) from None
     finally:
-        await consumer.stop()
-        await admin.close()
+        # While a broker is away aiokafka lets out the cancellation of its own tasks, which would be taken for ours.
+        await asyncio.gather(consumer.stop(), admin.close(), return_exceptions=True)
 
 
 async def each(names: Iterable[str], ask: Callable[[str], Awaitable[_Answer]], *, at_once: int = 8) -> list[_Answer]:

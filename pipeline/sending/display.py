@@ -13,20 +13,21 @@ __all__ = ["Display"]
 
 
 class Display:
-    """A progress bar by the bytes of the file, or without an end when its size is not known; a context manager.
+    """A progress bar by what was read, or without an end when it is not known how much that will be; a context manager.
 
     Arguments:
-        size_bytes: of the file, None when it is not known.
-        what: becomes of the leads that are counted, such as "sent".
+        size: of what is read, such as the bytes of a file; None when it is not known.
+        what: becomes of what is counted, such as "sent".
+        unit: what is counted.
     """
 
-    def __init__(self, size_bytes: int | None, what: str) -> None:
-        self._progress = _progress(what, is_size_known=bool(size_bytes)) if sys.stderr.isatty() else None
-        self._size_bytes = size_bytes
+    def __init__(self, size: int | None, what: str, *, unit: str = "leads") -> None:
+        self._progress = _progress(what, unit, is_size_known=bool(size)) if sys.stderr.isatty() else None
+        self._size = size
 
     def __enter__(self) -> Display:
         if self._progress:
-            self._task = self._progress.add_task("", total=self._size_bytes or None, count="0", rate="0")
+            self._task = self._progress.add_task("", total=self._size or None, count="0", rate="0")
             self._progress.start()
         return self
 
@@ -36,12 +37,12 @@ class Display:
         if self._progress:
             self._progress.stop()
 
-    def show(self, read_bytes: int, leads: int) -> None:
-        """Move the bar: so much of the file is read, so many leads are done."""
+    def show(self, read: int, count: int) -> None:
+        """Move the bar: so much is read, so many are done."""
         if self._progress:
             elapsed_s = self._progress.tasks[0].elapsed or 0.0
-            rate = f"{leads / elapsed_s:,.0f}" if elapsed_s else "0"
-            self._progress.update(self._task, completed=read_bytes, count=f"{leads:,}", rate=rate)
+            rate = f"{count / elapsed_s:,.0f}" if elapsed_s else "0"
+            self._progress.update(self._task, completed=read, count=f"{count:,}", rate=rate)
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -51,12 +52,13 @@ class Display:
             click.echo(line, err=True)
 
 
-def _progress(what: str, *, is_size_known: bool) -> Progress:
+def _progress(what: str, unit: str, *, is_size_known: bool) -> Progress:
     return Progress(
         BarColumn(),
         *([TaskProgressColumn()] if is_size_known else []),
         TextColumn("{task.fields[count]} " + what),
-        TextColumn("{task.fields[rate]} leads/s"),
+        TextColumn("{task.fields[rate]} " + f"{unit}/s"),
         TimeElapsedColumn(),
         console=Console(stderr=True),
+        redirect_stdout=False,  # else what is printed goes to stderr, although stdout may be a file
     )

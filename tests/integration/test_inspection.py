@@ -21,22 +21,9 @@ from pipeline.inspection.ages import first_records
 from pipeline.inspection.connection import connected
 from tests.integration.broker_side import delete_records, leads_in, transactions
 from tests.integration.installation import PARTITIONS, ROOT, Installation, leads
+from tests.integration.running import environ, run
 
 pytestmark = pytest.mark.integration
-
-
-def environ(installation: Installation, **settings: str) -> dict[str, str]:
-    """The environment of its workers, 100 columns wide."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
-    return {**inherited, **installation._settings, "COLUMNS": "100", **settings}
-
-
-def run(installation: Installation, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run `leads` to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *args],
-        cwd=ROOT, env=environ(installation, **settings), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
 
 
 def offsets(installation: Installation, *args: str, **settings: str) -> dict[tuple[str, str], dict[str, Any]]:

@@ -16,6 +16,7 @@ import pytest
 from pipeline import topics
 from tests.integration.asking import get, post
 from tests.integration.broker_side import leads_in, wipe
+from tests.integration.crm_side import refuse
 from tests.integration.installation import Installation, Worker, key, lead, leads, partition
 
 pytestmark = pytest.mark.integration
@@ -32,15 +33,6 @@ def locked(installation: Installation) -> sqlite3.Connection:
     connection = sqlite3.connect(installation.directory / "var" / "crm.sqlite3", isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
     return connection
-
-
-def refuse(installation: Installation, message_id: str) -> None:
-    """Let the CRM refuse a lead for good."""
-    with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3")) as crm:
-        crm.execute(
-            f"CREATE TRIGGER refuse BEFORE INSERT ON lead WHEN NEW.message_id = '{message_id}'"
-            " BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
 
 
 def test_a_lead_from_its_receipt_to_its_row(installation: Installation) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,13 @@ def test_the_same_letters_again_change_nothing() -> None:
 )
 def test_a_letter_without_a_name_is_passed_over(key: Any) -> None:
     assert run(letter(1, key=key), letter(2)).keys() == {KEY}
+
+
+@pytest.mark.parametrize("offset", [b"-1", b"9223372036854775808", b"1" * 5000])
+def test_an_offset_that_kafka_does_not_have_is_of_no_letter(offset: bytes) -> None:
+    one = letter(1)
+    headers = [(name, offset if name == "offset" else value) for name, value in one.headers]
+    assert run(replace(one, headers=headers)) == {}
 
 
 @given(

@@ -159,7 +159,7 @@ def test_what_does_not_fit_is_told_in_one_line_for_each_group() -> None:
     assert "offsets 4 to 4 are lost" in captured.get()
 
 
-@pytest.mark.parametrize("name", ["offsets", "status"])
+@pytest.mark.parametrize("name", ["offsets", "status", "dead_letters"])
 def test_the_command_does_not_import_faust(name: str) -> None:
     """It takes a second, and these are called often."""
     program = f"import sys, pipeline.commands.{name}; sys.exit('faust' in sys.modules)"

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from pipeline.commands.status import status
 from pipeline.embedded import free_port
-from pipeline.inspection.answers import BadName, LeadState, in_words, status_url
+from pipeline.inspection.answers import BadName, LeadState, in_words, lead_name, status_url
 from pipeline.web.problems import problem
 
 BASE = "http://127.0.0.1:6066"
@@ -37,10 +37,25 @@ def test_the_url_that_is_asked(name: str, url: str) -> None:
     assert status_url(f"{BASE}/", name) == url
 
 
+@pytest.mark.parametrize(
+    "name, lead",
+    [
+        ("acme/x", ("acme", "x")),
+        ("x", ("default", "x")),
+        ("/leads/acme/x%20y?partition=2&offset=0", ("acme", "x y")),
+        ("http://other:1/leads/acme/gr%C3%B6%C3%9Fe", ("acme", "größe")),
+    ],
+)
+def test_the_lead_that_is_named(name: str, lead: tuple[str, str]) -> None:
+    assert lead_name(name) == lead
+
+
 @pytest.mark.parametrize("name", ["", "acme/", "/x", "a/b/c", "ac me/x", "x" * 129, "/leads/x", "http://other/x"])
 def test_what_names_no_lead(name: str) -> None:
     with pytest.raises(BadName):
         status_url(BASE, name)
+    with pytest.raises(BadName):
+        lead_name(name)
 
 
 def state(**members: Any) -> LeadState:
