@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from typing import Any
 
@@ -108,7 +108,8 @@ class PostgreSQLSink:
         except BaseException as error:
             if connection is not None and not is_records(error):
                 # At once: whoever is cancelled must not wait for a database that does not answer.
-                connection.terminate()
+                with suppress(asyncpg.InterfaceError):  # the pool has dropped it already, because it was cut
+                    connection.terminate()
             if is_passing(error):
                 raise SinkUnavailable(reason(error)) from None
             raise

@@ -87,10 +87,10 @@ async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Che
     """
     columns = _columns(leads)
     if checkpoint is None:
-        row = await connection.fetchrow(_INSERT_ONLY, *columns)
+        (row,) = await connection.fetch(_INSERT_ONLY, *columns)
     else:
         step = (*_offset_row(checkpoint.after), *checkpoint.lane, checkpoint.position)
-        row = await connection.fetchrow(_STEP_AND_INSERT, *columns, *step)
+        (row,) = await connection.fetch(_STEP_AND_INSERT, *columns, *step)
         if not row["stepped"]:
             raise Fenced(await find_offset(connection, checkpoint.lane))
     new: int = row["new"]

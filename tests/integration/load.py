@@ -1,6 +1,6 @@
-"""Appends leads to lead-captured at a steady rate until its standard input is closed; every tenth twice.
+"""Appends leads to a topic at a steady rate until its standard input is closed; to lead-captured every tenth twice.
 
-`python -m tests.integration.load HOST:PORT PER_SECOND`. Prints `first last` for each acknowledged run of numbers.
+`python -m tests.integration.load HOST:PORT TOPIC PER_SECOND`. Prints `first last` for each acknowledged run of numbers.
 What the broker does not acknowledge is sent again until it does: those leads are then there twice, as with any client.
 """
 
@@ -20,14 +20,15 @@ from tests.integration.installation import key, lead, partition
 STEPS_PER_S = 20
 
 
-async def append(producer: AIOKafkaProducer, numbers: range) -> None:
+async def append(producer: AIOKafkaProducer, topic: str, numbers: range) -> None:
     """Append the leads of `numbers`, until all are acknowledged."""
     wanted = [lead(f"load-{number:07d}") for number in numbers]
-    wanted += wanted[::10]
+    if topic == CAPTURED:
+        wanted += wanted[::10]
     while True:
         try:
             sends = [
-                await producer.send(CAPTURED, json.dumps(one).encode(), key=key(one), partition=partition(key(one)))
+                await producer.send(topic, json.dumps(one).encode(), key=key(one), partition=partition(key(one)))
                 for one in wanted
             ]
             await asyncio.gather(*sends)
@@ -36,14 +37,14 @@ async def append(producer: AIOKafkaProducer, numbers: range) -> None:
             await asyncio.sleep(0.2)
 
 
-async def main(bootstrap: str, per_s: int) -> None:
+async def main(bootstrap: str, topic: str, per_s: int) -> None:
     """Append until standard input ends."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=2, request_timeout_ms=5000)
     await producer.start()
     closed = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     started, number, step = time.monotonic(), 0, per_s // STEPS_PER_S
     while not closed.done():
-        await append(producer, range(number, number + step))
+        await append(producer, topic, range(number, number + step))
         print(number, number + step, flush=True)
         number += step
         # An outage is not made up for: the load is steady, not a flood afterwards.
@@ -53,4 +54,4 @@ async def main(bootstrap: str, per_s: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -4,71 +4,15 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
 from pipeline import topics
-from tests.integration.installation import ROOT, Installation, Worker, lead
+from tests.integration.installation import Installation
+from tests.integration.loading import LOAD_PER_S, Load, loaded
 
 pytestmark = pytest.mark.integration
-
-LOAD_PER_S = 2000
-
-
-class Load:
-    """Leads appended to lead-captured, a few hundred at a time, until it is told to stop; every tenth twice."""
-
-    def __init__(self, installation: Installation) -> None:
-        self._installation = installation
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self._error: BaseException | None = None
-        self.sent: list[dict[str, Any]] = []
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def wait_for(self, more: int) -> None:
-        """Wait until `more` further leads are acknowledged."""
-        wanted = len(self.sent) + more
-        self._installation.wait(lambda: len(self.sent) >= wanted or not self._thread.is_alive())
-
-    def _run(self) -> None:
-        command = [sys.executable, "-m", "tests.integration.load", *self._installation.bootstrap, str(LOAD_PER_S)]
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin is not None
-        assert process.stdout is not None
-        threading.Thread(target=lambda: (self._stop.wait(), process.stdin and process.stdin.close())).start()
-        for line in process.stdout:
-            first, last = map(int, line.split())
-            self.sent += [lead(f"load-{number:07d}") for number in range(first, last)]
-        if process.wait() != 0:
-            self._error = AssertionError(f"the load generator ended with {process.returncode}")
-
-
-@contextmanager
-def loaded(installation: Installation, workers: int = 2) -> Iterator[tuple[Load, list[Worker]]]:
-    """Workers, ready, with load on them."""
-    installation.create_topics()
-    started = [installation.worker() for _ in range(workers)]
-    for worker in started:
-        worker.wait_ready()
-    with Load(installation) as load:
-        load.wait_for(LOAD_PER_S)
-        yield load, started
 
 
 def test_two_workers_starting_at_once_on_a_fresh_group_skip_nothing(installation: Installation) -> None:
