@@ -179,3 +179,35 @@ def test_a_killed_database_and_one_that_is_away(tmp_path: Path, server: Postgres
                     load.wait_for(LOAD_PER_S // 2)
             assert doubled(installation, crm) == 0
             assert [worker.process.poll() for worker in workers] == [None, None]
+
+
+def test_a_rebalance_does_not_wait_for_a_database_that_does_not_answer(tmp_path: Path, server: Postgres) -> None:
+    with Proxy(server.port) as proxy:
+        crm = PostgreSQLCRM(server, proxy)
+        with sinking(tmp_path, crm) as installation:
+            prepared(crm)
+            with loaded(installation, 1, topic=ACCEPTED) as (load, (first,)):
+                assignments = first.text().count("Worker ready")
+                server.pause()
+                second = installation.worker()
+                installation.wait(lambda: "Worker ready" in second.text())
+                installation.wait(lambda: first.text().count("Worker ready") > assignments)
+                server.resume()
+                load.wait_for(LOAD_PER_S // 2)
+            assert doubled(installation, crm) == 0
+            assert [first.process.poll(), second.process.poll()] == [None, None]
+
+
+def test_a_database_that_is_another_one_gets_every_lead(tmp_path: Path) -> None:
+    """Moved away by somebody while workers write to it: SQLite itself then loses what is only in its log."""
+    with Installation(tmp_path) as installation:
+        crm = SQLiteCRM(tmp_path)
+        with loaded(installation) as (load, _):
+            crm.path.rename(crm.path.with_name("moved.sqlite3"))
+            load.wait_for(LOAD_PER_S)
+            for worker in installation.workers[:2]:
+                assert worker.process.wait(timeout=60) not in (0, 78)
+            for _ in range(2):
+                installation.worker().wait_ready()
+            load.wait_for(LOAD_PER_S)
+        installation.assert_once(load.sent)
