@@ -15,6 +15,7 @@ from pipeline.sinks.base import (
     Sink,
     SinkError,
     SinkUnavailable,
+    SinkUnusable,
     StreamOffset,
     WrittenLead,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "Sink",
     "SinkError",
     "SinkUnavailable",
+    "SinkUnusable",
     "StreamOffset",
     "WrittenLead",
     "sink_for",

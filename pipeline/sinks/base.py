@@ -1,13 +1,14 @@
 """What a sink is: the contract between the delivery of a batch and a CRM.
 
 A sink has four calls for the delivery, `open()`, `offsets()`, `write()` and `close()`, `find(name)` for whoever asks
-what became of a lead, and `put_offset()` for the operator. Its constructor does no I/O. Three errors tell the delivery
+what became of a lead, and `put_offset()` for the operator. Its constructor does no I/O. Four errors tell the delivery
 what to do, and any other error is a bug in the sink and ends the worker:
 
     SinkError
     ├── SinkUnavailable    try again later
     ├── RecordsRejected    some records can never be written; nothing was written; the others can be tried without them
-    └── Fenced             the checkpoint is not where the batch begins; nothing was written
+    ├── Fenced             the checkpoint is not where the batch begins; nothing was written
+    └── SinkUnusable       not before somebody mends it; ends the worker with a sentence
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "Sink",
     "SinkError",
     "SinkUnavailable",
+    "SinkUnusable",
     "StreamOffset",
     "WrittenLead",
 ]
@@ -48,6 +50,10 @@ class SinkUnavailable(SinkError):
     def __init__(self, reason: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+
+
+class SinkUnusable(SinkError):
+    """The database is damaged, or its tables are not ours; the text says which. Nothing was written."""
 
 
 class RecordsRejected(SinkError):

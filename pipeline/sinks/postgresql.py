@@ -16,10 +16,11 @@ from pipeline.sinks.base import (
     Lane,
     RecordsRejected,
     SinkUnavailable,
+    SinkUnusable,
     StreamOffset,
     WrittenLead,
 )
-from pipeline.sinks.postgresql_errors import is_passing, is_records, reason
+from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason
 from pipeline.sinks.postgresql_rows import FIND, first_offset, insert, put_offset
 
 __all__ = ["PostgreSQLSink"]
@@ -112,6 +113,8 @@ class PostgreSQLSink:
                     connection.terminate()
             if is_passing(error):
                 raise SinkUnavailable(reason(error)) from None
+            if is_unusable(error):
+                raise SinkUnusable(f"its tables are not ours: {reason(error)}") from None
             raise
         finally:
             if connection is not None:
@@ -153,7 +156,7 @@ class PostgreSQLSink:
                 await connection.execute(resources.files(__package__).joinpath("postgresql.sql").read_text())
                 await connection.execute("INSERT INTO leads_schema VALUES ($1)", VERSION)
             elif version > VERSION:
-                raise RuntimeError(f"the database has version {version} of the schema, and this program {VERSION}")
+                raise SinkUnusable(f"it has version {version} of the schema, and this program {VERSION}")
         self._is_made = True
 
 

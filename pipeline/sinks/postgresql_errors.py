@@ -6,7 +6,7 @@ import asyncpg
 
 from pipeline.sinks.base import Fenced, RecordsRejected
 
-__all__ = ["is_passing", "is_records", "reason"]
+__all__ = ["is_passing", "is_records", "is_unusable", "reason"]
 
 #: Classes and codes of what passes by itself, or when an operator mends it: the leads wait.
 _PASSING = (
@@ -33,6 +33,11 @@ def is_passing(error: BaseException) -> bool:
         return _code(error).startswith(_PASSING)
     # A connection that broke in the middle: asyncpg says so with errors of its interface.
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+
+
+def is_unusable(error: BaseException) -> bool:
+    """Whether the tables are not ours: an unknown table, column or function."""
+    return isinstance(error, asyncpg.PostgresError) and _code(error).startswith("42")
 
 
 def is_records(error: BaseException) -> bool:

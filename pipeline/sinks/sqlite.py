@@ -16,14 +16,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from pipeline.sinks.base import AcceptedLead, Checkpoint, Lane, SinkUnavailable, StreamOffset, WrittenLead
+from pipeline.sinks.base import AcceptedLead, Checkpoint, Lane, SinkUnavailable, SinkUnusable, StreamOffset, WrittenLead
 from pipeline.sinks.sqlite_rows import first_offset, insert, put_offset, transaction
 from pipeline.sinks.sqlite_schema import FIND, create
 
 __all__ = ["SQLiteSink"]
 
-#: Short, because the delivery does the waiting: it backs off, and can be told to let go.
-BUSY_TIMEOUT_MS = 250
+#: Long enough for the batches of other workers, which take turns; for the rest the delivery waits: it backs off, and
+#: can be told to let go.
+BUSY_TIMEOUT_MS = 1000
 CACHE_SIZE_KIB = 64 * 1024
 #: Pages of 4 KiB in the log before they are copied to the database: 40 MiB.
 CHECKPOINT_PAGES = 10_000
@@ -41,6 +42,8 @@ _UNAVAILABLE = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     )
 )
+#: A file that is no database or a damaged one, and an unknown table or column.
+_UNUSABLE = frozenset((sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR))
 _CONTENDED = frozenset((sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED))
 
 _Result = TypeVar("_Result")
@@ -192,11 +195,14 @@ class SQLiteSink:
 
 @contextmanager
 def _translated(on_broken: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """What passes by itself becomes SinkUnavailable."""
+    """What passes by itself becomes SinkUnavailable; what is no database of ours, SinkUnusable."""
     try:
         yield
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # SQLITE_BUSY of SQLITE_BUSY_SNAPSHOT
+        if code in _UNUSABLE:
+            on_broken()
+            raise SinkUnusable(str(error)) from None  # names of tables and columns at most
         if code not in _UNAVAILABLE:
             raise
         if code not in _CONTENDED:
