@@ -30,9 +30,9 @@ _TAKE = 1000
 _WITHIN_S = 0.1
 
 _INSERT = """
-INSERT INTO lead (tenant, message_id, email, phone, name, company, source, campaign, captured_at, fields,
+INSERT INTO lead (tenant, message_id, contact, email, phone, name, company, source, campaign, captured_at, fields,
                   source_partition, source_offset, written_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, message_id) DO NOTHING
 """
 
@@ -111,7 +111,8 @@ def _row(event: Any) -> tuple[object, ...]:
     lead: Lead = decode(event.value)
     captured_at = None if lead.captured_at is None else lead.captured_at.astimezone(UTC).isoformat()
     return (
-        lead.tenant, lead.message_id, lead.email, lead.phone, lead.name, lead.company, lead.source, lead.campaign,
+        lead.tenant, lead.message_id, lead.email or lead.phone, lead.email, lead.phone,
+        lead.name, lead.company, lead.source, lead.campaign,
         captured_at, msgspec.json.encode(lead.fields).decode(), event.message.partition, event.message.offset,
         datetime.now(UTC).isoformat(),
     )  # fmt: skip

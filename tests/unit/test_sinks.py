@@ -23,6 +23,7 @@ from pipeline.sinks import (
     RecordsRejected,
     Sink,
     SinkUnavailable,
+    SinkUnusable,
     StreamOffset,
     WrittenLead,
     sink_for,
@@ -252,12 +253,14 @@ class TestSQLite(SinkContract):
             await sink.write([accepted(1, company="a"), accepted(2, company="b"), accepted(3, company="a")])
         assert rejection.value.reasons == {2: "SQLITE_CONSTRAINT_UNIQUE"}
 
-    async def test_a_table_of_another_shape_is_not_unavailable(self, store: SQLiteStore) -> None:
-        store.execute("CREATE TABLE lead (id INTEGER)")
+    @pytest.mark.parametrize("table", ["lead (id INTEGER)", "lead (contact TEXT)", "contact (id INTEGER)"])
+    async def test_a_table_of_another_shape_is_no_crm(self, store: SQLiteStore, table: str) -> None:
+        store.execute(f"CREATE TABLE {table}")
         sink = store.sink()
-        with pytest.raises(sqlite3.OperationalError):
+        with pytest.raises(SinkUnusable):
             await sink.write(batch(1))
         await sink.close()
+        assert store.execute("SELECT count(*) FROM sqlite_master WHERE sql LIKE '%former%'") == [(0,)]
 
     async def test_a_table_of_the_first_version_keeps_its_rows_and_gets_an_id(self, store: SQLiteStore) -> None:
         store.execute(FIRST_TABLE)
@@ -273,6 +276,8 @@ class TestSQLite(SinkContract):
         assert [offset for _, _, offset in await store.rows()] == [8, 9]
         found = await sinks[1].find("acme", "m8")
         assert found == WrittenLead("2", datetime(2026, 1, 31, 12, tzinfo=UTC))
+        former, new = await store.contacts()
+        assert [(former.address, former.submissions), (new.address, new.submissions)] == [("1", 1), (SECRET, 1)]
         for sink in sinks:
             await sink.close()
 
