@@ -76,8 +76,7 @@ class Settings:
         EXACTLY_ONCE,
         values.one_of((EXACTLY_ONCE, AT_LEAST_ONCE)),
         "name",
-        "exactly-once: offsets are kept in the CRM's database, in one transaction with the rows. at-least-once: in "
-        "Kafka, committed after the rows.",
+        "Or at-least-once. Whether the offsets are kept in the CRM's database, in one transaction with the rows.",
     )
     data_dir: Path = _setting(Path("var"), Path, "path", "Where workers keep state, relative to where they start.")
     web_port: int = _setting(6066, values.port, "port", "HTTP port of the first worker; the next ones count up.")
