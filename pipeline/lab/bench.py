@@ -24,18 +24,21 @@ from typing import Any
 import psutil
 
 from pipeline import topics
-from pipeline.embedded import Broker, free_port
+from pipeline.embedded import Broker, Postgres, free_port
 from pipeline.lab.bench_flow import Flow
 from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_kafka import PARTITIONS, Kafka
 from pipeline.lab.bench_recovery import Recovery
-from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run
+from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target
+from pipeline.lab.bench_sink import AT_LEAST_ONCE, CONTENDERS, COPY, EXACTLY_ONCE, PLAIN, SQLITE, SinkRuns
 from pipeline.lab.bench_sizes import Sizes
 from pipeline.lab.workload import Workload
 
 __all__ = ["NAMES", "Report", "measure"]
 
-NAMES = ("dedupe", "path", "recovery")
+NAMES = ("dedupe", "path", "sink", "recovery")
+#: PostgreSQL's memory for its pages; its default.
+POSTGRES_SETTINGS = {"shared_buffers": "128MB"}
 BROKER_HEAP_MB = 1024
 SAMPLE_LEADS = 10_000
 SAMPLE_FSYNCS = 200
@@ -131,7 +134,7 @@ class _Bench:
         fsync_ms = _fsync_ms(self._directory)
         async with Kafka([self._broker_url.removeprefix("kafka://")]) as kafka:
             at = Installation(kafka, self._broker_url, self._directory, self._say)
-            known = {"dedupe": self._dedupe, "path": self._path, "recovery": self._recovery}
+            known = {"dedupe": self._dedupe, "path": self._path, "sink": self._sink, "recovery": self._recovery}
             benchmarks = [await known[name](at) for name in NAMES if name in names]
         leads = self._leads
         mean = _mean_size_bytes(replace(leads, count=SAMPLE_LEADS))
@@ -141,13 +144,32 @@ class _Bench:
         sizes = self._sizes
         leads = {OURS: sizes.dedupe_ours, STOCK: sizes.dedupe_stock, STOCK_TAKE: sizes.dedupe_take}
         runs = await self._flow(at, "dedupe", leads)
-        return Benchmark("dedupe", "lead-captured -> lead-accepted, each lead once", "leads/s", 20, True, runs)
+        return Benchmark("dedupe", "lead-captured -> lead-accepted, each lead once", "leads/s", _times(20), True, runs)
 
     async def _path(self, at: Installation) -> Benchmark:
         sizes = self._sizes
         leads = {OURS: sizes.path_ours, STOCK: sizes.path_stock, STOCK_TAKE: sizes.path_take}
         runs = await self._flow(at, "path", leads)
-        return Benchmark("path", "lead-captured -> rows in SQLite (WAL, synchronous=FULL)", "rows/s", 25, False, runs)
+        return Benchmark(
+            "path", "lead-captured -> rows in SQLite (WAL, synchronous=FULL)", "rows/s", _times(25), False, runs
+        )
+
+    async def _sink(self, at: Installation) -> Benchmark:
+        server = Postgres(self._directory / "postgres", port=free_port(), settings=POSTGRES_SETTINGS)
+        with server:
+            leads = replace(self._leads, count=self._sizes.sink)
+            sink = SinkRuns(at, server, leads, limit_s=self._sizes.limit_s)
+            await sink.prepare()
+            rounds = self._sizes.order.count(OURS)
+            # There and back, so that a machine that gets slower or faster meanwhile favours nobody.
+            order = [name for turn in range(rounds) for name in (CONTENDERS if turn % 2 == 0 else CONTENDERS[::-1])]
+            runs = [self._told("sink", await sink.run(contender)) for contender in order]
+        targets = [
+            Target(EXACTLY_ONCE, PLAIN, 0.6),
+            Target(EXACTLY_ONCE, AT_LEAST_ONCE, 0.9),
+            Target(SQLITE, COPY, 20_000 / 180_000),
+        ]
+        return Benchmark("sink", "lead-accepted -> rows, contacts and checkpoint", "rows/s", targets, False, runs)
 
     async def _recovery(self, at: Installation) -> Benchmark:
         sizes = self._sizes
@@ -156,7 +178,7 @@ class _Bench:
         # There is no take() in a recovery.
         order = [contender for contender in sizes.order if contender != STOCK_TAKE]
         runs = [self._told("recovery", await recovery.run(contender)) for contender in order]
-        return Benchmark("recovery", "changelog -> table on an empty disk", "keys/s", 15, True, runs)
+        return Benchmark("recovery", "changelog -> table on an empty disk", "keys/s", _times(15), True, runs)
 
     async def _flow(self, at: Installation, name: str, leads: dict[str, int]) -> list[Run]:
         flow = Flow(at, name, limit_s=self._sizes.limit_s)
@@ -189,6 +211,10 @@ class _Bench:
             f"{run.peak_rss_mib:.0f} MiB, {run.results:,} of {run.expected:,} results"
         )
         return run
+
+
+def _times(ratio: float) -> list[Target]:
+    return [Target(OURS, STOCK, ratio)]
 
 
 def _mean_size_bytes(leads: Workload) -> float:

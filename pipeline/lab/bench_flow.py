@@ -21,7 +21,7 @@ from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["Flow"]
+__all__ = ["Flow", "Race", "sqlite_rows", "watch"]
 
 #: A look at the broker takes it a millisecond: 2 % of one core.
 POLL_S = 0.05
@@ -34,7 +34,7 @@ SETTLE_POLL_S = 0.25
 
 
 @dataclass(frozen=True)
-class _Race:
+class Race:
     """One run of one contender.
 
     Attributes:
@@ -83,8 +83,8 @@ class Flow:
         with self._start(contender, name, captured, crm) as worker:
             reads = (captured, accepted) if self._writes_rows else (captured,)
             accepted_count = partial(self._at.kafka.end, accepted)
-            count = partial(_rows, crm) if self._writes_rows else accepted_count
-            race = _Race(worker, name, reads, accepted_count, count, workload.unique, self._limit_s)
+            count = partial(sqlite_rows, crm) if self._writes_rows else accepted_count
+            race = Race(worker, name, reads, accepted_count, count, workload.unique, self._limit_s)
             run = await self._measure(contender, workload, race)
         if contender == OURS:
             await self._require_exact(run, workload, crm)
@@ -110,9 +110,9 @@ class Flow:
         takes = contender == STOCK_TAKE
         return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
 
-    async def _measure(self, contender: str, workload: Workload, race: _Race) -> Run:
+    async def _measure(self, contender: str, workload: Workload, race: Race) -> Run:
         clock = Clock()
-        committed_s = await _watch(self._at.kafka, race, clock)
+        committed_s = await watch(self._at.kafka, race, clock)
         if clock.first is None or clock.timed == 0:
             raise BenchError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
         complete = committed_s is not None or clock.count >= race.expected
@@ -145,7 +145,7 @@ class Flow:
             raise BenchError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
 
 
-async def _watch(kafka: Kafka, race: _Race, clock: Clock) -> float | None:
+async def watch(kafka: Kafka, race: Race, clock: Clock) -> float | None:
     """Read the clock until everything is there and committed.
 
     Returns how long after the last result all was committed, None when the time was up or nothing came any more.
@@ -171,8 +171,11 @@ async def _watch(kafka: Kafka, race: _Race, clock: Clock) -> float | None:
         await asyncio.sleep(POLL_S)
 
 
-async def _rows(crm: Path) -> int:
-    """How many rows there are: no row is ever deleted, so the highest rowid tells without a walk through the table."""
+async def sqlite_rows(crm: Path) -> int:
+    """How many rows there are in the file `crm`.
+
+    No row is ever deleted, so the highest number tells without a walk through the table.
+    """
     if not crm.exists():
         return 0
     with closing(sqlite3.connect(f"file:{crm}?mode=ro", uri=True, timeout=30)) as connection:

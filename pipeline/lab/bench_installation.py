@@ -29,9 +29,14 @@ class Installation:
     directory: Path
     say: Callable[[str], None]
 
-    def ours(self, name: str, agents: str, app_id: str) -> Worker:
+    def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
         """A worker of this product, with a data directory of its own."""
-        return Worker("pipeline.app", self._environ(name, agents, app_id), self.directory / f"{name}.log")
+        environ = {
+            **self._environ(name, agents, app_id),
+            "LEADS_SINK_URL": sink_url,
+            "LEADS_GUARANTEE": guarantee,
+        }
+        return Worker("pipeline.app", environ, self.directory / f"{name}.log")
 
     def settings(self, agents: str, app_id: str) -> Settings:
         """The settings of such a worker."""

@@ -16,8 +16,9 @@ class Sizes:
     Attributes:
         dedupe_ours, dedupe_stock, dedupe_take: leads for the dedupe.
         path_ours, path_stock, path_take: leads for the path to SQLite.
+        sink: leads for the sink.
         recovery_ours, recovery_stock: keys in the changelog.
-        order: who runs when.
+        order: who runs when; those of the sink run in turn, as often as ours do here.
         limit_s: longest steady state of one run.
     """
 
@@ -27,6 +28,7 @@ class Sizes:
     path_ours: int
     path_stock: int
     path_take: int
+    sink: int
     recovery_ours: int
     recovery_stock: int
     order: tuple[str, ...]
@@ -40,6 +42,7 @@ FULL = Sizes(
     path_ours=500_000,
     path_stock=30_000,
     path_take=30_000,
+    sink=400_000,
     recovery_ours=1_000_000,
     recovery_stock=200_000,
     order=(OURS, STOCK, STOCK_TAKE, STOCK, OURS),
@@ -52,6 +55,7 @@ QUICK = Sizes(
     path_ours=40_000,
     path_stock=500,
     path_take=1_000,
+    sink=20_000,
     recovery_ours=100_000,
     recovery_stock=10_000,
     order=(OURS, STOCK),

@@ -82,6 +82,12 @@ class Workload:
             lead = self.lead(number)
             yield key(lead), encode(lead)
 
+    def unique_records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Key and value of each lead, once."""
+        for number in range(self.unique):
+            lead = self.lead(number)
+            yield key(lead), encode(lead)
+
     def keys(self) -> Iterator[bytes]:
         """The keys of all leads, each once."""
         return (f"default/{self.message_id(number)}".encode() for number in range(self.unique))

@@ -15,7 +15,13 @@ import msgspec
 
 from pipeline.sinks.base import AcceptedLead, Checkpoint, Fenced, Lane, Mark, StreamOffset
 
-__all__ = ["FIND", "find_offset", "first_offset", "insert", "put_offset"]
+__all__ = ["COLUMNS", "FIND", "columns", "find_offset", "first_offset", "insert", "put_offset"]
+
+#: Of `lead`, as they are given.
+COLUMNS = (
+    "tenant", "message_id", "contact", "email", "phone", "name", "company", "source", "campaign", "captured_at",
+    "fields", "source_partition", "source_offset",
+)  # fmt: skip
 
 FIND = "SELECT id, written_at FROM lead WHERE tenant = $1 AND message_id = $2"
 
@@ -85,12 +91,12 @@ async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Che
         Fenced: the lane is elsewhere; nothing was written.
         asyncpg.PostgresError: nothing was written.
     """
-    columns = _columns(leads)
+    given = columns(leads)
     if checkpoint is None:
-        (row,) = await connection.fetch(_INSERT_ONLY, *columns)
+        (row,) = await connection.fetch(_INSERT_ONLY, *given)
     else:
         step = (*_offset_row(checkpoint.after), *checkpoint.lane, checkpoint.position)
-        (row,) = await connection.fetch(_STEP_AND_INSERT, *columns, *step)
+        (row,) = await connection.fetch(_STEP_AND_INSERT, *given, *step)
         if not row["stepped"]:
             raise Fenced(await find_offset(connection, checkpoint.lane))
     new: int = row["new"]
@@ -125,9 +131,10 @@ def _offset_row(at: StreamOffset) -> tuple[object, ...]:
     return at.next_offset, at.log_id, *(at.last or (None, None, None))
 
 
-def _columns(leads: Sequence[AcceptedLead]) -> list[list[object]]:
+def columns(leads: Sequence[AcceptedLead]) -> list[list[object]]:
+    """The values of each of `COLUMNS`, and then the broker's times."""
     rows = [_row(accepted) for accepted in leads]
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(14)]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(len(COLUMNS) + 1)]
 
 
 def _row(accepted: AcceptedLead) -> tuple[object, ...]:

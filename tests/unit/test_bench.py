@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pipeline.commands.bench import bench, text
 from pipeline.lab.bench import Report
 from pipeline.lab.bench_clock import Clock, Reading
-from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run, table, verdicts
+from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target, table, verdicts
 from pipeline.lab.bench_sizes import QUICK
 
 
@@ -24,7 +24,7 @@ def run(contender: str, rate: float, *, peak_rss_mib: float = 100.0) -> Run:
 
 
 def benchmark(*runs: Run, rss_limited: bool = True) -> Benchmark:
-    return Benchmark("dedupe", "captured -> accepted", "leads/s", 20, rss_limited, runs)
+    return Benchmark("dedupe", "captured -> accepted", "leads/s", [Target(OURS, STOCK, 20)], rss_limited, runs)
 
 
 RUNS = [run(OURS, 60_000), run(STOCK, 2_000), run(STOCK_TAKE, 3_000), run(STOCK, 3_000), run(OURS, 50_000)]
@@ -64,7 +64,7 @@ def test_medians_are_compared() -> None:
     found = benchmark(*RUNS)
     assert found.rate(OURS) == 55_000
     assert found.rate(STOCK) == 2_500
-    assert found.ratio(STOCK) == 22.0
+    assert found.ratio(OURS, STOCK) == 22.0
     assert found.contenders == [OURS, STOCK, STOCK_TAKE]
 
 
@@ -79,12 +79,12 @@ def test_the_table_has_a_line_for_each_contender_and_every_run() -> None:
 
 def test_a_target_that_is_met_is_ok_and_one_that_is_not_says_so() -> None:
     assert [str(verdict) for verdict in verdicts(benchmark(*RUNS))] == [
-        "dedupe: 22.0x stock Faust (target 20x) ok",
+        "dedupe: this product 22.0x stock Faust (target 20x) ok",
         "dedupe: peak RSS of our worker 100 MiB (target < 400 MiB) ok",
     ]
     slow = benchmark(run(OURS, 19_999, peak_rss_mib=400.0), run(STOCK, 1_000))
     assert [str(verdict) for verdict in verdicts(slow)] == [
-        "dedupe: 20.0x stock Faust (target 20x) below the target",
+        "dedupe: this product 20.0x stock Faust (target 20x) below the target",
         "dedupe: peak RSS of our worker 400 MiB (target < 400 MiB) missed",
     ]
 
