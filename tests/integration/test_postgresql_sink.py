@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 
 from pipeline.embedded import Postgres, free_port
 from pipeline.lead import Lead
+from pipeline.sinks import SinkUnavailable, SinkUnusable
 from pipeline.sinks.contact import Contact
 from pipeline.sinks.postgresql import PostgreSQLSink
-from tests.unit.sink_contract import SinkContract, lead_of
+from tests.unit.sink_contract import LANE, SinkContract, at, batch, lead_of, step
 
 pytestmark = pytest.mark.integration
 
@@ -88,3 +90,75 @@ class TestPostgreSQL(SinkContract):
         name = f"test_{abs(hash(request.node.nodeid))}"
         await execute(server, f"CREATE DATABASE {name}")
         return PostgreSQLStore(server, name)
+
+    async def test_who_is_cancelled_does_not_wait_for_a_frozen_server(
+        self, server: Postgres, store: PostgreSQLStore
+    ) -> None:
+        sink = store.sink()
+        await sink.offsets({LANE: at(0)})
+        server.pause()
+        try:
+            writes = [asyncio.create_task(sink.write(batch(n), step(0, n + 1))) for n in range(2)]
+            find = asyncio.create_task(sink.find("acme", "m1"))
+            await asyncio.wait({*writes, find}, timeout=0.5)  # they hang: there is nothing to wait for
+            for task in (*writes, find):
+                task.cancel()
+            done, _ = await asyncio.wait({*writes, find}, timeout=5)
+            assert len(done) == 3
+            await asyncio.wait_for(sink.close(), timeout=5)
+        finally:
+            server.resume()
+        # Whatever the server did of it when it went on: the step and its row, or neither.
+        ((moved, rows),) = await store.query("SELECT next_offset > 0, (SELECT count(*) FROM lead) FROM stream_offset")
+        assert rows == int(moved)
+        await sink.close()
+
+    async def test_a_worker_that_is_frozen_holds_no_lock(self, server: Postgres, store: PostgreSQLStore) -> None:
+        frozen, other = store.sink(), store.sink()
+        await frozen.offsets({LANE: at(0)})
+        await frozen.write(batch(1), step(0, 2))
+        held = await store.query("SELECT state FROM pg_stat_activity WHERE application_name = 'leads'")
+        assert {row["state"] for row in held} == {"idle"}
+        await other.write(batch(2), step(2, 3))
+        for one in (frozen, other):
+            await one.close()
+
+    @pytest.mark.parametrize(
+        "url", ["postgresql://leads:wrong-password@{host}", "postgresql://nobody:x@{host}", "postgresql://leads@{host}"]
+    )
+    async def test_a_wrong_user_is_said_without_a_name_or_a_password(self, store: PostgreSQLStore, url: str) -> None:
+        sink = PostgreSQLSink(url.format(host=store.url.partition("@")[2]))
+        with pytest.raises(SinkUnavailable) as failure:
+            await sink.open()
+        assert not {"wrong-password", "nobody", "leads"} & set(str(failure.value).split())
+        await sink.close()
+
+    async def test_the_password_may_come_apart_from_the_url(self, store: PostgreSQLStore) -> None:
+        user, _, rest = store.url.partition("@")
+        sink = PostgreSQLSink(f"postgresql://leads@{rest}", password=user.rpartition(":")[2])
+        assert await sink.write(batch(1)) == 1
+        await sink.close()
+
+    async def test_what_is_confirmed_is_on_the_disk_whatever_is_set(
+        self, server: Postgres, store: PostgreSQLStore
+    ) -> None:
+        await execute(server, f"ALTER DATABASE {store.name} SET synchronous_commit = off")
+        sink = store.sink()
+        async with sink._connection() as connection:
+            assert await connection.fetchval("SHOW synchronous_commit") == "on"
+        await sink.close()
+
+    async def test_tables_of_others_and_of_a_newer_version_are_not_touched(self, store: PostgreSQLStore) -> None:
+        await store.query("CREATE TABLE lead (x integer)")
+        sink = store.sink()
+        with pytest.raises(SinkUnusable):
+            await sink.write(batch(1))
+        assert await store.query("SELECT 1 FROM pg_tables WHERE tablename = 'contact'") == []
+        await store.query("DROP TABLE lead")
+        assert await sink.write(batch(1)) == 1
+        await store.query("UPDATE leads_schema SET version = 99")
+        newer = store.sink()
+        with pytest.raises(SinkUnusable, match="version 99"):
+            await newer.open()
+        for one in (sink, newer):
+            await one.close()
