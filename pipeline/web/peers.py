@@ -15,8 +15,8 @@ from pipeline.web.problems import Problem
 
 __all__ = ["Peers", "cannot_say"]
 
-#: On a question from worker to worker, the URL of the one that is asked: two that disagree on the owner must not send it
-#: around for ever.
+#: On a question from worker to worker, the URL of the one that is asked: two that disagree on the owner must not send
+#: it around for ever.
 FORWARDED = "X-Leads-Forwarded"
 #: The app id of who asks, and of who answers: on the port of a worker that died may be one of another app by now, which
 #: would answer for its own CRM.
