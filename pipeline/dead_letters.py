@@ -42,6 +42,8 @@ ORIGINAL_PREFIX = "original-"
 TRACEBACK_SIZE_MAX_BYTES = 8 * 1024
 #: A longer key is no tenant and message id.
 KEY_SIZE_MAX_BYTES = 1024
+#: Of a reason, a group, the name of a topic: Kafka's longest topic has 249.
+TEXT_SIZE_MAX_BYTES = 255
 #: Of an offset in Kafka.
 _NUMBER_MAX = 2**63 - 1
 
@@ -115,13 +117,19 @@ def letter_of(record: Any) -> Letter | None:
     """What the headers of a record of `lead-dead-letter` say; None when it is no dead letter of ours."""
     headers = {name: value for name, value in record.headers if value is not None}
     try:
-        reason, group, topic = (headers[name].decode() for name in ("reason", "group", "topic"))
+        reason, group, topic = (_text(headers[name]) for name in ("reason", "group", "topic"))
         partition, offset = (int(headers[name]) for name in ("partition", "offset"))
     except (KeyError, ValueError):
         return None
     if not (0 <= partition <= _NUMBER_MAX and 0 <= offset <= _NUMBER_MAX):
         return None
     return Letter(reason, group, topic, partition, offset, record.partition, record.offset, record.timestamp)
+
+
+def _text(value: bytes) -> str:
+    if len(value) > TEXT_SIZE_MAX_BYTES:
+        raise ValueError("too long")
+    return value.decode()
 
 
 def concerns(letter: Letter, *, group: str, common_topic: str) -> bool:

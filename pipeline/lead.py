@@ -29,6 +29,7 @@ __all__ = [
     "decode",
     "encode",
     "key",
+    "name_flaw",
     "parse",
 ]
 
@@ -173,6 +174,15 @@ def encode(lead: Lead) -> bytes:
 def key(lead: Lead) -> bytes:
     """`tenant/message_id`: the key of its records and its key in tables."""
     return f"{lead.tenant}/{lead.message_id}".encode()
+
+
+def name_flaw(tenant: str, message_id: str) -> str | None:
+    """Why no lead has this name, or None if one can have it."""
+    try:
+        _converted({"tenant": tenant, "message_id": message_id, "phone": "1"})
+    except InvalidLead as error:
+        return str(error)
+    return None
 
 
 def content_hash(lead: Lead) -> bytes:

@@ -105,6 +105,8 @@ class BatchApp(faust.App):
         self.grace_s = grace_s
         #: Endpoints to add to the worker's web server (aiohttp's `RouteDef`s).
         self.routes: list[Any] = []
+        #: What every request and answer of it passes through, the outermost first (aiohttp's middlewares).
+        self.middlewares: list[Any] = []
         self.lanes: list[Lanes] = []
         #: Topics whose positions are not kept by Kafka, and who says them.
         self.positions: dict[str, Positions] = {}
@@ -129,6 +131,7 @@ class BatchApp(faust.App):
 
     def on_webserver_init(self, web: Any) -> None:
         """Add our endpoints to the worker's web server."""
+        web.web_app.middlewares.extend(self.middlewares)
         web.web_app.add_routes(self.routes)
 
     def batch_topic(self, name: str) -> Any:

@@ -89,7 +89,15 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
             result = fun(*args, **kwargs)
             return await result if asyncio.iscoroutine(result) else result
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), self.thread_loop))
+        calling = call()
+        try:
+            future = asyncio.run_coroutine_threadsafe(calling, self.thread_loop)
+        except RuntimeError:
+            calling.close()
+            if self.thread_loop.is_closed():  # the worker stops, and whoever asks over HTTP may not know yet
+                raise ConsumerStoppedError from None
+            raise
+        return await asyncio.wrap_future(future)
 
     def wake(self) -> None:
         """Let a waiting fetch return at once. From any thread."""

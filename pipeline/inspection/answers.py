@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 
+from pipeline.dead_letters import REASONS
 from pipeline.lead import TENANT_DEFAULT
 
 __all__ = ["BadName", "LeadState", "ProblemAnswer", "in_words", "lead_name", "problem", "state", "status_url"]
@@ -34,6 +35,8 @@ class LeadState(msgspec.Struct, frozen=True):
     tenant: str
     message_id: str
     state: Literal["pending", "written", "dead-lettered"]
+    #: What the record of the receipt is, if one was given: first, repeat, later, or the reason of its dead letter.
+    this_record: str | None = None
     record_id: str | None = None
     written_at: str | None = None
     reason: str | None = None
@@ -106,6 +109,8 @@ def in_words(of: LeadState) -> str:
             f"{_times(of.conflicts).capitalize()} this id came with other content; that went to the dead letters as "
             "id-conflict, and the first content stays."
         )
+    if of.this_record in REASONS and of.state != "dead-lettered":
+        lines.append(f"The record of this receipt is not that lead: it is in the dead letters as {of.this_record}.")
     return "\n".join(lines)
 
 

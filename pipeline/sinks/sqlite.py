@@ -107,7 +107,13 @@ class SQLiteSink:
     def _find(self, tenant: str, message_id: str) -> WrittenLead | None:
         # A connection for each question: it costs a tenth of a millisecond, and always sees the file that is there.
         with _translated(), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as connection:
-            row = connection.execute(FIND, (tenant, message_id)).fetchone()
+            try:
+                row = connection.execute(FIND, (tenant, message_id)).fetchone()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                    raise
+                # Another worker makes the tables right now, or brings them up to date. Whoever writes says it if not.
+                raise SinkUnavailable("the tables are not there yet") from None
         return None if row is None else WrittenLead(str(row[0]), datetime.fromisoformat(row[1]))
 
     def _write(self, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> int:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipeline.web.problems import Problem
 
-__all__ = ["page", "problem_page", "wants_html"]
+__all__ = ["Link", "page", "problem_page", "wants_html"]
 
 _STYLE = (Path(__file__).parent / "pages" / "style.css").read_text(encoding="utf-8")
 _STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
@@ -47,6 +47,13 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.globals["style"] = _STYLE
+
+
+class Link(NamedTuple):
+    """The text of a cell that leads somewhere."""
+
+    text: str
+    url: str
 
 
 def _shown(value: Any) -> Any:

@@ -7,15 +7,20 @@ from typing import Any
 import aiohttp
 import msgspec
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 from aiokafka.partitioner import DefaultPartitioner
 from faust.types import TP
 
 from pipeline.web.problems import Problem
 
-__all__ = ["Peers", "cannot_say", "is_from_peer"]
+__all__ = ["Peers", "cannot_say"]
 
-#: Set on a question from worker to worker, so that two that disagree on the owner do not send it around for ever.
+#: On a question from worker to worker, the URL of the one that is asked: two that disagree on the owner must not send
+#: it around for ever.
 FORWARDED = "X-Leads-Forwarded"
+#: The app id of who asks, and of who answers: on the port of a worker that died may be one of another app by now, which
+#: would answer for its own CRM.
+APP = "X-Leads-App"
 OWNER_TIMEOUT_S = 3.0
 
 
@@ -42,7 +47,8 @@ class Peers:
 
     def is_ours(self, partition: int) -> bool:
         """Whether this worker owns `partition`, and has its tables."""
-        return partition in self.ours() and self._app.tables.actives_ready and not self._app.rebalancing
+        is_ready = self._app.tables.actives_ready and not self._app.rebalancing and not self._app.should_stop
+        return is_ready and partition in self.ours()
 
     def ours(self) -> set[int]:
         """The partitions that are assigned to this worker, whether it has recovered their tables or not."""
@@ -61,18 +67,39 @@ class Peers:
         """
         if owner is None:
             raise cannot_say("No worker owns this partition right now.")
-        headers = {FORWARDED: "1", hdrs.ACCEPT: "application/json"}
+        headers = {FORWARDED: owner, APP: self._app.conf.id, hdrs.ACCEPT: "application/json"}
         timeout = aiohttp.ClientTimeout(total=OWNER_TIMEOUT_S)
+        get = self._app.http_client.get
         try:
-            async with self._app.http_client.get(f"{owner}{path}", headers=headers, timeout=timeout) as answer:
+            async with get(f"{owner}{path}", headers=headers, timeout=timeout, allow_redirects=False) as answer:
+                if answer.headers.get(APP) != self._app.conf.id:
+                    raise cannot_say(
+                        "The worker that owns this partition is gone; another program answers in its place."
+                    )
                 return answer.status, msgspec.json.decode(await answer.read())
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
             raise cannot_say("The worker that owns this partition does not answer.") from None
 
+    def is_from_peer(self, request: web.Request) -> bool:
+        """Whether another worker asks, which wants to know what this one has itself.
 
-def is_from_peer(request: web.Request) -> bool:
-    """Whether another worker asks, which wants to know what this one has itself."""
-    return FORWARDED in request.headers
+        Raises:
+            Problem: 421, it takes this worker for another one.
+        """
+        asked = request.headers.get(FORWARDED)
+        if asked is None:
+            return False
+        if request.headers.get(APP) != self._app.conf.id or asked != str(self._app.conf.canonical_url):
+            raise Problem(421, "Another worker", f"Here is {self._app.conf.canonical_url} of {self._app.conf.id}.")
+        return True
+
+    @web.middleware
+    async def signed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell a peer whose answer it gets."""
+        response = await handler(request)
+        if FORWARDED in request.headers:
+            response.headers[APP] = self._app.conf.id
+        return response
 
 
 def cannot_say(detail: str) -> Problem:

@@ -9,9 +9,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 
 from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
-from pipeline.topics import CAPTURED
+from pipeline.topics import CAPTURED, DEAD_LETTER
 from pipeline.web.capture import Capture
-from pipeline.web.entries import letters_entry, seen_entry
+from pipeline.web.entries import letters_entry, letters_rows, seen_entry
+from pipeline.web.errors import explained
 from pipeline.web.form import form_routes
 from pipeline.web.ops import Check, Ops
 from pipeline.web.peers import Peers
@@ -40,19 +41,20 @@ _sink: Any = None
 if "dedupe" in settings.agents:
     from tables.seen import seen as _seen
 
-    _tables["seen"] = ShownTable(_seen, seen_entry)
+    _tables["seen"] = ShownTable(_seen, CAPTURED, seen_entry)
 
 if "crm_sink" in settings.agents:
     from agents.crm_sink import health
     from agents.crm_sink import sink as _sink
     from tables.dead_letters import dead_letters as _dead_letters
 
-    _tables["dead-letters"] = ShownTable(_dead_letters, letters_entry)
+    _tables["dead-letters"] = ShownTable(_dead_letters, DEAD_LETTER, letters_entry, letters_rows)
     _checks["sink"] = lambda: None if health.reachable else f"unavailable: {health.reason}"
 
 # Every app has a table, and its tables are assigned together.
 _peers = Peers(app, next(iter(_tables.values())).table.changelog_topic_name, settings.partitions)
 
+app.middlewares += [_peers.signed, explained]
 app.routes += StatusView(app, _peers, _sink, dead_letters=_dead_letters, seen=_seen).routes()
 app.routes += TablesView(app, _peers, _tables).routes()
 app.routes += Ops(app, _checks).routes()

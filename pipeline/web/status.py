@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,21 +9,20 @@ from typing import Any
 from urllib.parse import quote
 
 from aiohttp import hdrs, web
-from aiokafka.errors import KafkaError
-from faust.types import TP
 
-from pipeline.dead_letters import unpack
+from pipeline.dead_letters import Letter, unpack
 from pipeline.dedupe import Seen
+from pipeline.lead import name_flaw
 from pipeline.sinks import Sink, SinkUnavailable, WrittenLead
-from pipeline.status import Evidence, State, judge, letter
-from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
+from pipeline.status import Evidence, State, gather, judge, letter, this_record
+from pipeline.topics import CAPTURED
+from pipeline.web.owned import Owned, logs_of
 from pipeline.web.pages import page, problem_page, wants_html
-from pipeline.web.peers import Peers, cannot_say, is_from_peer
+from pipeline.web.peers import Peers, cannot_say
 from pipeline.web.problems import Problem
 
 __all__ = ["StatusView"]
 
-BROKER_TIMEOUT_S = 3.0
 NO_STORE: Mapping[str, str] = {hdrs.CACHE_CONTROL: "no-store"}
 
 
@@ -70,17 +68,22 @@ class StatusView:
 
     async def get(self, request: web.Request) -> web.Response:
         """200 with the state, in JSON or, for a browser, in words."""
+        is_page = wants_html(request)
         try:
             question = self._question(request)
-            answer = await self._answer(question, is_from_peer(request))
+            answer = await self._answer(question, self._peers.is_from_peer(request))
         except Problem as problem:
-            return _page_of(request, problem) if wants_html(request) else problem.response()
-        if wants_html(request):
-            return _receipt(answer)
+            if not is_page:
+                raise
+            return _page_of(request, problem)
+        if is_page:
+            return _receipt(answer, has_receipt=question.offset is not None)
         return web.json_response(answer, headers=NO_STORE)
 
     def _question(self, request: web.Request) -> _Question:
         tenant, message_id = request.match_info["tenant"], request.match_info["message_id"]
+        if flaw := name_flaw(tenant, message_id):
+            raise Problem(404, "No lead has this name", f"{flaw[:1].upper()}{flaw[1:]}.", headers=NO_STORE)
         partition = self._peers.partition(f"{tenant}/{message_id}".encode())
         given = [request.query.get(name) for name in ("partition", "offset")]
         if given == [None, None]:
@@ -93,6 +96,8 @@ class StatusView:
         return _Question(tenant, message_id, partition, numbers[1])
 
     async def _answer(self, question: _Question, is_from_peer: bool) -> dict[str, Any]:
+        if self._app.should_stop:
+            raise cannot_say("This worker is stopping.")
         if self._peers.is_ours(question.partition):
             return await self._of_owner(question)
         if is_from_peer:
@@ -108,62 +113,32 @@ class StatusView:
         return dict(answer)
 
     async def _of_owner(self, question: _Question) -> dict[str, Any]:
+        places = _Places(self, question)
         written = await self._find(question)
         # A row is final; whether there is none can only be told after all that lies upstream of it.
-        found = await self._evidence(question) if written is None else Evidence(written=written)
+        found = Evidence(written=written) if written is not None else await self._evidence(question, places)
         state = judge(found)
         if state is State.MISSING:
             raise _missing()
         if state is State.UNKNOWN:
             raise cannot_say("This worker has not read all dead letters or accepted leads yet.")
-        entry = self._entry(question) if self._peers.is_ours(question.partition) else None
-        return _body(question, state, found, entry)
+        return _body(question, state, found, *places.tables())
 
-    async def _evidence(self, question: _Question) -> Evidence:
-        consumer, epoch = self._app.consumer, self._app.consumer.epoch
-        # In this order: see `Evidence`.
-        captured = consumer.checkpoints.reached(TP(CAPTURED, question.partition))
-        entry = self._entry(question)
-        logs = await self._logs(question.partition)
-        reached = {topic: consumer.checkpoints.reached(TP(topic, question.partition)) for topic in logs}
-        packed = self._dead_letters.get(question.partition, question.key)
-        written = await self._find(question)
-        if epoch.over or any(_is_behind(logs[topic].stored, at) for topic, at in reached.items()):
-            # Somebody else works on this partition, or has: what is known here may be old.
-            raise cannot_say("The partition of this lead has just gone to another worker.")
-        lags = {topic: log.end - (reached[topic] or 0) for topic, log in logs.items()}
-        offset = question.offset
-        has_receipt = offset is not None and offset < logs[CAPTURED].end  # else it is of another log
-        return Evidence(
-            has_receipt=has_receipt,
-            dedupes=self._seen is not None,
-            is_ahead=has_receipt and captured is not None and offset is not None and offset >= captured,
-            seen=entry,
-            accepted_lag=lags[ACCEPTED],
-            letters_lag=lags[DEAD_LETTER],
-            letters={} if packed is None else unpack(packed),
-            written=written,
-        )
+    async def _evidence(self, question: _Question, places: _Places) -> Evidence:
+        found = await gather(places, offset=question.offset, dedupes=self._seen is not None)
+        await places.owned.confirm()
+        return found
 
     async def _without_owner(self, question: _Question) -> dict[str, Any]:
         """What can be said for sure while the owner recovers, or is gone."""
         written = await self._find(question)
         if written is not None:
-            return _body(question, State.WRITTEN, Evidence(written=written), None)
+            return _body(question, State.WRITTEN, Evidence(written=written))
         if question.offset is not None and self._seen is not None:
-            log = (await self._logs(question.partition))[CAPTURED]
+            log = (await logs_of(self._app, question.partition, CAPTURED))[CAPTURED]
             if (log.stored or 0) <= question.offset < log.end:
-                return _body(question, State.PENDING, Evidence(), None)
+                return _body(question, State.PENDING, Evidence())
         raise cannot_say("The worker that knows this lead starts, recovers, or is gone.")
-
-    async def _logs(self, partition: int) -> dict[str, Any]:
-        tps = frozenset(TP(topic, partition) for topic in (CAPTURED, ACCEPTED, DEAD_LETTER))
-        try:
-            async with asyncio.timeout(BROKER_TIMEOUT_S):
-                logs = await self._app.consumer._thread.logs(tps)
-        except (KafkaError, TimeoutError):
-            raise cannot_say("The broker does not answer.") from None
-        return {tp.topic: log for tp, log in logs.items()}
 
     async def _find(self, question: _Question) -> WrittenLead | None:
         if self._sink is None:
@@ -173,21 +148,57 @@ class StatusView:
         except SinkUnavailable:
             raise cannot_say("The CRM does not answer.") from None
 
-    def _entry(self, question: _Question) -> Seen | None:
-        packed = None if self._seen is None else self._seen.get(question.partition, question.key)
+
+class _Places:
+    """Where the lead of a question can be met, in a partition of this worker."""
+
+    def __init__(self, view: StatusView, question: _Question) -> None:
+        self.owned = Owned(view._app, view._peers, question.partition)
+        self._view = view
+        self._question = question
+        self.reached = self.owned.reached
+        self.logs = self.owned.logs
+
+    def seen(self) -> Seen | None:
+        packed = self._read(self._view._seen)
         return None if packed is None else Seen.unpack(packed)
 
+    def letters(self) -> Mapping[str, Letter]:
+        packed = self._read(self._view._dead_letters)
+        return {} if packed is None else unpack(packed)
 
-def _is_behind(stored: int | None, reached: int | None) -> bool:
-    return reached is not None and (stored or 0) > reached
+    async def row(self) -> WrittenLead | None:
+        return await self._view._find(self._question)
+
+    def tables(self) -> tuple[Seen | None, Mapping[str, Letter]]:
+        """What the tables say of it besides its state: nothing once the partition has gone."""
+        try:
+            return self.seen(), self.letters()
+        except Problem:
+            return None, {}
+
+    def _read(self, table: Any) -> bytes | None:
+        self.owned.check()
+        packed: bytes | None = None if table is None else table.get(self._question.partition, self._question.key)
+        return packed
 
 
-def _body(question: _Question, state: State, found: Evidence, entry: Seen | None) -> dict[str, Any]:
+_NO_LETTERS: Mapping[str, Letter] = {}
+
+
+def _body(
+    question: _Question,
+    state: State,
+    found: Evidence,
+    entry: Seen | None = None,
+    letters: Mapping[str, Letter] = _NO_LETTERS,
+) -> dict[str, Any]:
     why = letter(found) if state is State.DEAD_LETTERED else None
     known = {
         "tenant": question.tenant,
         "message_id": question.message_id,
         "state": state.value,
+        "this_record": None if question.offset is None else this_record(question.offset, entry, letters),
         "record_id": found.written and found.written.record_id,
         "written_at": found.written and found.written.written_at.isoformat(),
         "reason": why and why.reason,
@@ -213,14 +224,20 @@ def _bad(detail: str) -> Problem:
     return Problem(400, "Not a receipt", detail, kind="bad-receipt")
 
 
-def _receipt(answer: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    shown = {name: answer.get(name) for name in ("state", "tenant", "message_id", "written_at", "reason")}
+def _receipt(
+    answer: Mapping[str, Any], *, has_receipt: bool, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    names = ("state", "tenant", "message_id", "written_at", "reason", "this_record")
+    shown = {name: answer.get(name) for name in names}
     retry_after_s = (headers or {}).get(hdrs.RETRY_AFTER)
-    return page("receipt", status=status, headers=headers, retry_after_s=retry_after_s, **shown)
+    return page(
+        "receipt", status=status, headers=headers, retry_after_s=retry_after_s, has_receipt=has_receipt, **shown
+    )
 
 
 def _page_of(request: web.Request, problem: Problem) -> web.Response:
     state = {404: State.MISSING, 501: State.UNKNOWN, 503: State.UNKNOWN}.get(problem.status)
     if state is None:
         return problem_page(problem)
-    return _receipt({**request.match_info, "state": state.value}, problem.status, problem.headers)
+    answer = {**request.match_info, "state": state.value}
+    return _receipt(answer, has_receipt="offset" in request.query, status=problem.status, headers=problem.headers)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import msgspec
 from aiohttp import web
 from faust.types import TP
 
+from pipeline.web.entries import entry_row
+from pipeline.web.owned import Owned
 from pipeline.web.pages import page, wants_html
-from pipeline.web.peers import Peers, cannot_say, is_from_peer
+from pipeline.web.peers import Peers, cannot_say
 from pipeline.web.problems import Problem
 
 __all__ = ["ShownTable", "TablesView"]
@@ -28,10 +29,15 @@ LIMIT_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class ShownTable:
-    """A table, and what its values say: a function from bytes to members of a JSON object."""
+    """A table, the topic that it is made from, and what its values say.
+
+    `describe` is a function from bytes to members of a JSON object, `rows` one from an entry to rows of a page.
+    """
 
     table: Any
+    topic: str
     describe: Callable[[bytes], dict[str, Any]]
+    rows: Callable[[dict[str, Any]], list[dict[str, Any]]] = lambda entry: [entry_row(entry)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class TablesView:
     async def tables(self, request: web.Request) -> web.Response:
         """200 with every table: the owner of each partition, how far it is, and what is still to recover."""
         partitions = {name: self._here(shown.table) for name, shown in self._by_name.items()}
-        if not is_from_peer(request):
+        if not self._peers.is_from_peer(request):
             partitions = await self._completed(partitions)
         tables = [
             {"name": name, "entries_url": f"/tables/{name}", "partitions": [found[number] for number in sorted(found)]}
@@ -87,27 +93,23 @@ class TablesView:
 
         With `partition` only those of that one.
         """
-        try:
-            shown = self._shown(request)
-            limit, place, is_one = self._wanted(request)
-            found, following = await self._page(shown, place, limit, is_one, is_from_peer(request))
-        except Problem as problem:
-            return problem.response()
+        shown = self._shown(request)
+        limit, place, is_one = self._wanted(request)
+        found, following = await self._page(shown, place, limit, is_one, self._peers.is_from_peer(request))
         name = request.match_info["name"]
         more = {"limit": limit, **({"partition": place.partition} if is_one else {})}
         following_url = None if following is None else f"/tables/{name}?{urlencode({**more, 'from': str(following)})}"
         if wants_html(request):
-            return _as_page(name, found, following_url)
+            return _as_page(name, shown, found, following_url)
         return web.json_response({"name": name, "entries": found, "next": following_url})
 
     async def entry(self, request: web.Request) -> web.Response:
         """200 with the entry, 404 when the key is not there, 503 while nobody can say."""
-        try:
-            shown, key = self._shown(request), request.match_info["key"].encode()
-            found = await self._one(shown, key, is_from_peer(request))
-        except Problem as problem:
-            return problem.response()
-        return _as_page(request.match_info["name"], [found], None) if wants_html(request) else web.json_response(found)
+        shown, key = self._shown(request), request.match_info["key"].encode("utf-8", "replace")
+        found = await self._one(shown, key, self._peers.is_from_peer(request))
+        if wants_html(request):
+            return _as_page(request.match_info["name"], shown, [found], None)
+        return web.json_response(found)
 
     # -- which partitions there are
 
@@ -182,10 +184,10 @@ class TablesView:
 
     async def _part(self, shown: ShownTable, at: _Place, limit: int, is_from_peer: bool) -> list[dict[str, Any]]:
         if self._peers.is_ours(at.partition):
-            return [
-                self._entry(shown, at.partition, key, value)
-                for key, value in shown.table.scan(at.partition, at.start, limit)
-            ]
+            owned = Owned(self._app, self._peers, at.partition)
+            entries = shown.table.scan(at.partition, at.start, limit)
+            await owned.confirm(shown.topic)
+            return [self._entry(shown, at.partition, key, value) for key, value in entries]
         query = urlencode({"partition": at.partition, "from": str(at), "limit": limit})
         answer = await self._ask(at.partition, f"/tables/{shown.table.name}?{query}", is_from_peer)
         return list(answer["entries"])
@@ -194,7 +196,9 @@ class TablesView:
         partition = self._peers.partition(key)
         if not self._peers.is_ours(partition):
             return await self._ask(partition, f"/tables/{shown.table.name}/{quote(key, safe='')}", is_from_peer)
+        owned = Owned(self._app, self._peers, partition)
         value = shown.table.get(partition, key)
+        await owned.confirm(shown.topic)
         if value is None:
             raise _absent()
         return self._entry(shown, partition, key, value)
@@ -219,14 +223,10 @@ def _unknown(number: int, owner: str | None) -> dict[str, Any]:
     return {"partition": number, "owner": owner, "state": state, "changelog_offset": None, "remaining": None}
 
 
-def _as_page(name: str, entries: list[dict[str, Any]], next_url: str | None) -> web.Response:
-    columns = list(entries[0]) if entries else ["key", "partition"]
-    rows = [{column: _cell(value) for column, value in entry.items()} for entry in entries]
+def _as_page(name: str, shown: ShownTable, entries: list[dict[str, Any]], next_url: str | None) -> web.Response:
+    rows = [row for entry in entries for row in shown.rows(entry)]
+    columns = list(rows[0]) if rows else ["key", "partition"]
     return page("entries", name=name, columns=columns, rows=rows, next_url=next_url)
-
-
-def _cell(value: Any) -> str | int:
-    return value if isinstance(value, str | int) else msgspec.json.encode(value).decode()
 
 
 def _absent() -> Problem:

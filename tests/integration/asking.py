@@ -22,10 +22,11 @@ def post(worker: Worker, body: Any, **headers: str) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
-def get(worker: Worker, path: str) -> tuple[int, Any]:
+def get(worker: Worker, path: str, **headers: str) -> tuple[int, Any]:
     """GET JSON; returns status and answer."""
+    request = urllib.request.Request(f"{worker.url}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(f"{worker.url}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)

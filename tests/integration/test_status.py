@@ -7,6 +7,8 @@ import random
 import signal
 import sqlite3
 import threading
+import urllib.error
+import urllib.request
 from collections import Counter
 from contextlib import closing
 from typing import Any
@@ -63,6 +65,103 @@ def test_repeats_and_conflicts_are_counted_and_change_nothing(installation: Inst
     installation.assert_once([first])
     answer = get(worker, path(first))[1]
     assert (answer["state"], answer["times_received"], answer["conflicts"]) == ("written", 3, 1)
+    assert "this_record" not in answer, "no receipt was given"
+
+
+def test_a_receipt_says_what_became_of_this_version(installation: Installation) -> None:
+    workers = [worker.wait_ready() for worker in [installation.worker(), installation.worker()]]
+    versions = [lead("m-1", name=name) for name in ("Ada", "Ada", "Grace")]
+    receipts = [post(workers[0], one)[1] for one in versions]
+    installation.assert_once(versions[:1])
+    installation.wait(lambda: installation.lag(topics.DEAD_LETTER) == 0 and len(installation.dead_letters()) == 1)
+    for worker in workers:
+        answers = [get(worker, receipt["status_url"])[1] for receipt in receipts]
+        assert [answer["state"] for answer in answers] == ["written"] * 3
+        assert [answer["this_record"] for answer in answers] == ["first", "repeat", "id-conflict"]
+
+
+def test_a_name_that_no_lead_can_have_is_asked_of_nobody(installation: Installation) -> None:
+    worker = installation.worker().wait_until_answering()
+    for name in ("a%20b/xy", "default/x%2Fy", "default/.", "default/%20x", "default/x%00", "default/" + "x" * 129):
+        status, problem = get(worker, f"/leads/{name}")
+        assert (status, problem["title"]) == (404, "No lead has this name")
+        assert problem["detail"].startswith(("Tenant: ", "Message_id: "))
+
+
+def test_a_question_for_another_app_or_worker_is_refused(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    for url in ("/leads/default/m-1", "/tables", "/tables/seen"):
+        assert get(worker, url, **{"X-Leads-Forwarded": worker.url, "X-Leads-App": "leads"})[0] in (200, 404)
+        for app, asked in (("leads-crm2", worker.url), ("leads", "http://127.0.0.1:1")):
+            assert get(worker, url, **{"X-Leads-Forwarded": asked, "X-Leads-App": app})[0] == 421
+        assert get(worker, url, **{"X-Leads-Forwarded": "1"})[0] == 421
+
+
+def test_another_app_on_the_port_of_a_dead_worker_is_not_believed(installation: Installation) -> None:
+    slow = {"LEADS_SESSION_TIMEOUT_S": "10"}
+    workers = [worker.wait_ready() for worker in [installation.worker(**slow), installation.worker(**slow)]]
+    sent = leads(16)
+    receipts = [post(workers[0], one)[1] for one in sent]
+    installation.assert_once(sent)
+    with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3")) as connection:
+        connection.execute("DELETE FROM lead")
+        connection.commit()
+    workers[1].kill()
+    other = {
+        "LEADS_APP_ID": "leads-crm2",
+        "LEADS_AGENTS": "crm_sink",
+        "LEADS_SINK_URL": f"sqlite:///{installation.directory / 'other.sqlite3'}",
+    }
+    stranger = installation.worker(port=workers[1].port, **other).wait_ready()
+    installation.wait(lambda: get(stranger, receipts[0]["status_url"])[1].get("state") == "written")
+    answers = Counter(get(workers[0], receipt["status_url"])[0] for receipt in receipts)
+    assert set(answers) <= {404, 503}, "it is in the other CRM alone"
+    owners = {one["state"] for one in get(workers[0], "/tables")[1]["tables"][0]["partitions"]}
+    assert owners == {"ready", "its worker does not answer"}
+
+
+def test_what_is_asked_while_a_worker_starts_and_stops_is_never_answered_500(installation: Installation) -> None:
+    worker = installation.worker()
+    answers = Counter[int]()
+    url = f"/leads/default/m-1?partition={partition(key(lead('m-1')))}&offset=0"
+
+    def ask() -> bool:
+        for one in (url, "/leads/default/m-1", "/tables", "/tables/seen?limit=5", "/tables/seen/default/m-1"):
+            try:
+                answers[get(worker, one)[0]] += 1
+            except (OSError, json.JSONDecodeError):
+                answers[0] += 1
+        return worker.process.poll() is not None
+
+    installation.wait(lambda: bool(ask() or worker.ready()))
+    worker.process.terminate()
+    installation.wait(ask)
+    assert set(answers) <= {0, 200, 404, 503}, answers
+    assert "Traceback" not in worker.text()
+
+
+def test_errors_are_problems_or_pages(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    for url, status in (("/nothing", 404), ("/leads", 405), ("/tables/nothing", 404), ("/tables/seen?limit=0", 400)):
+        assert get(worker, url)[1]["status"] == status
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(urllib.request.Request(f"{worker.url}{url}", headers={"Accept": "text/html"}))
+        assert (error.value.code, error.value.headers.get_content_type()) == (status, "text/html")
+        assert error.value.headers.get("Allow") == ("POST" if status == 405 else None)
+
+
+def test_the_dead_letters_as_a_page(installation: Installation) -> None:
+    worker = installation.worker().wait_ready()
+    refuse(installation, "m-1")
+    post(worker, lead("m-1"))
+    installation.wait(lambda: installation.lag(topics.DEAD_LETTER) == 0 and len(installation.dead_letters()) == 1)
+    request = urllib.request.Request(f"{worker.url}/tables/dead-letters", headers={"Accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        html = answer.read().decode()
+    number = partition(key(lead("m-1")))
+    assert '<a href="/leads/default/m-1">default/m-1</a>' in html
+    assert all(f"<td>{cell}</td>" in html for cell in ("rejected", f"lead-accepted/{number} at 0"))
+    assert "{" not in html.split("</style>")[1]
 
 
 def test_what_can_never_be_written_says_why(installation: Installation) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dead_letters import ID_CONFLICT, INVALID, REJECTED, Letter, dead_letter, remember, unpack
+from pipeline.dead_letters import ID_CONFLICT, INVALID, REJECTED, Letter, dead_letter, letter_of, pack, remember, unpack
 from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
 from tests.unit.engine import record
 
@@ -67,6 +67,35 @@ def test_an_offset_that_kafka_does_not_have_is_of_no_letter(offset: bytes) -> No
     one = letter(1)
     headers = [(name, offset if name == "offset" else value) for name, value in one.headers]
     assert run(replace(one, headers=headers)) == {}
+
+
+@pytest.mark.parametrize("name", ["reason", "group", "topic"])
+def test_a_text_that_is_longer_than_any_of_ours_is_of_no_letter(name: str) -> None:
+    one = letter(1)
+    longer = [(each, b"x" * 256 if each == name else value) for each, value in one.headers]
+    assert letter_of(replace(one, headers=longer)) is None
+
+
+_texts = st.one_of(st.sampled_from([b"leads", CAPTURED.encode(), ACCEPTED.encode()]), st.binary(max_size=400))
+_numbers = st.one_of(st.integers().map(lambda number: b"%d" % number), st.binary(max_size=30))
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"reason": _texts, "group": _texts, "topic": _texts} | {"partition": _numbers, "offset": _numbers}
+        ),
+        max_size=5,
+    )
+)
+def test_what_is_remembered_can_be_read_again_and_is_short(letters: list[dict[str, bytes]]) -> None:
+    """Whatever the headers are: an entry that cannot be packed would end the worker, again after every restart."""
+    records = [record(n, key=KEY, headers=headers.items(), topic=DEAD_LETTER) for n, headers in enumerate(letters)]
+    for found in filter(None, map(letter_of, records)):
+        value = pack({found.topic: found})
+        assert unpack(value) == {found.topic: found}
+        assert len(value) < 1100
+    run(*records)
 
 
 @given(

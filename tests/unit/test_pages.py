@@ -13,7 +13,7 @@ from aiohttp import web
 from jinja2 import UndefinedError
 
 from pipeline.web.form import CONTROLS, Field, FormView
-from pipeline.web.pages import page, problem_page
+from pipeline.web.pages import Link, page, problem_page
 from pipeline.web.problems import Problem
 from tests.page_reader import Page
 
@@ -22,7 +22,8 @@ STATES = ("pending", "written", "dead-lettered", "unknown", "missing")
 
 
 def receipt(state: str, **values: Any) -> web.Response:
-    typical = {"tenant": "default", "message_id": "m-1", "written_at": None, "reason": None, "retry_after_s": None}
+    nothing = dict.fromkeys(("written_at", "reason", "retry_after_s", "this_record"))
+    typical = {"tenant": "default", "message_id": "m-1", "has_receipt": True, **nothing}
     return page("receipt", state=state, **typical | values)
 
 
@@ -44,7 +45,13 @@ PAGES = {
     **{f"receipt {state}": receipt(state) for state in STATES},
     **{
         f"receipt {state}, hostile": receipt(
-            state, tenant=HOSTILE, message_id=HOSTILE, written_at=HOSTILE, reason=HOSTILE, retry_after_s=HOSTILE
+            state,
+            tenant=HOSTILE,
+            message_id=HOSTILE,
+            written_at=HOSTILE,
+            reason=HOSTILE,
+            retry_after_s=HOSTILE,
+            this_record=HOSTILE,
         )
         for state in STATES
     },
@@ -62,11 +69,15 @@ PAGES = {
         "entries",
         name="seen",
         columns=["key", "offset"],
-        rows=[{"key": "a/b", "offset": 1}],
+        rows=[{"key": Link("a/b", "/leads/a/b"), "offset": 1}],
         next_url="/tables/seen?a=1",
     ),
     "entries, hostile": page(
-        "entries", name=HOSTILE, columns=[HOSTILE], rows=[{HOSTILE: HOSTILE}, {HOSTILE: None}], next_url=HOSTILE
+        "entries",
+        name=HOSTILE,
+        columns=[HOSTILE],
+        rows=[{HOSTILE: HOSTILE}, {HOSTILE: None}, {HOSTILE: Link(HOSTILE, HOSTILE)}],
+        next_url=HOSTILE,
     ),
 }
 
@@ -112,10 +123,44 @@ class TestEveryPage:
     ],
 )
 def test_a_receipt_in_words(state: str, words: tuple[str, ...]) -> None:
-    text = read(receipt(state, tenant="acme")).text
+    text = read(receipt(state, tenant="acme", this_record="first")).text
     assert all(one in text for one in words)
     assert "acme/m-1" in text
     assert ("Thank you" in text) == (state in ("pending", "written"))
+
+
+@pytest.mark.parametrize("state,words", [("pending", "that is on its way"), ("written", "that has reached")])
+def test_a_receipt_of_what_was_edited_and_sent_again(state: str, words: str) -> None:
+    found = read(receipt(state, this_record="id-conflict", written_at="2026-01-31T12:05:00Z"))
+    assert "The first version stays" in found.text
+    assert words in found.text
+    assert "does not replace the first version" in found.text
+    assert "Something else was sent under the same reference before" in found.text
+    assert "Thank you" not in found.text
+
+
+@pytest.mark.parametrize("state", ["pending", "written"])
+def test_a_receipt_of_what_the_code_failed_on(state: str) -> None:
+    text = read(receipt(state, this_record="bug")).text
+    assert "could not file it" in text
+    assert "Our software failed on it" in text
+
+
+@pytest.mark.parametrize(
+    "state,this,is_unsure",
+    [
+        ("written", "first", False),
+        ("written", "repeat", False),
+        ("written", "later", True),
+        # Whoever knows is away.
+        ("written", None, True),
+        ("pending", "later", True),
+        ("pending", None, False),
+    ],
+)
+def test_a_receipt_says_both_where_either_may_be_so(state: str, this: str | None, is_unsure: bool) -> None:
+    assert ("the first version stays" in read(receipt(state, this_record=this)).text) == is_unsure
+    assert "first version" not in read(receipt(state, has_receipt=False)).text
 
 
 def test_a_receipt_says_when_and_why() -> None:
@@ -133,7 +178,8 @@ def test_status_and_headers_are_those_of_the_problem() -> None:
     response = problem_page(Problem(503, "Cannot say", "Later.", headers={"Retry-After": "3"}))
     assert (response.status, response.headers["Retry-After"]) == (503, "3")
     assert read(response).alert.split() == ["Cannot", "say", "Later."]
-    assert page("receipt", status=404, state="missing", tenant="a", message_id="b").status == 404
+    shown = {"tenant": "a", "message_id": "b", "this_record": None, "has_receipt": False}
+    assert page("receipt", status=404, state="missing", **shown).status == 404
 
 
 def test_a_value_that_is_missing_is_a_bug() -> None:

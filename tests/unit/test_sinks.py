@@ -288,6 +288,14 @@ class TestSQLite(SinkContract):
         assert not store.path.exists()
         await sink.close()
 
+    @pytest.mark.parametrize("found", ["PRAGMA user_version = 1", "CREATE TABLE lead (tenant TEXT, message_id TEXT)"])
+    async def test_nor_before_its_tables_are_made(self, store: SQLiteStore, found: str) -> None:
+        store.execute(found)
+        sink = store.sink()
+        with pytest.raises(SinkUnavailable, match="not there yet"):
+            await sink.find("acme", "m1")
+        await sink.close()
+
     @pytest.mark.parametrize("place", ["", "file/crm.sqlite3"])
     async def test_a_path_that_cannot_be_opened_is_unavailable(self, tmp_path: Path, place: str) -> None:
         (tmp_path / "file").touch()

@@ -74,6 +74,9 @@ def test_words() -> None:
     conflicts = state(state="written", conflicts=1, times_received=5, first_received_at="2026-11-24T09:00:01+01:00")
     assert "Received 5 times, first at 2026-11-24 08:00:01 UTC." in in_words(conflicts)
     assert "Once this id came with other content" in in_words(conflicts)
+    edited = in_words(state(state="written", this_record="id-conflict"))
+    assert "The record of this receipt is not that lead: it is in the dead letters as id-conflict." in edited
+    assert "receipt" not in in_words(state(state="written", this_record="first"))
 
 
 async def answer(request: web.Request) -> web.Response:
