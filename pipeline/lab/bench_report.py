@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 __all__ = ["OURS", "STOCK", "STOCK_TAKE", "Benchmark", "Run", "Target", "Verdict", "table", "verdicts"]
 
@@ -45,7 +45,8 @@ class Run:
     complete: bool = True
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True)
+class Target:
     """`contender` has to do at least `ratio` times what `other` does."""
 
     contender: str
@@ -98,7 +99,7 @@ class Benchmark:
         return {
             "title": self.title,
             "unit": self.unit,
-            "targets": [target._asdict() for target in self.targets],
+            "targets": [asdict(target) for target in self.targets],
             "median": {name: self.rate(name) for name in self.contenders},
             "ratio": {name: self.ratio(self.contenders[0], name) for name in self.contenders[1:]},
             "peak_rss_mib": {name: self.peak_rss_mib(name) for name in self.contenders},
