@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -17,10 +16,11 @@ import click
 from pipeline.child import Child
 from pipeline.embedded import Broker
 from pipeline.settings import Settings, variable
+from pipeline.showing import without_secrets
 from pipeline.slots import SLOT_VARIABLE, Slot, free_slots, require_free_port
 from pipeline.supervisor import Supervisor
 
-__all__ = ["Announcer", "block", "printer", "up", "without_secrets"]
+__all__ = ["Announcer", "block", "printer", "up"]
 
 #: How a worker is started; the same as by hand.
 WORKER = [sys.executable, "-m", "faust", "-A", "pipeline.app", "worker", "-l", "info"]
@@ -92,13 +92,6 @@ def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -
         f"  broker            {broker}",
     ]
     return "\n".join(["", *lines, ""])
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user and password, and without the values of parameters that look like a secret."""
-    # Up to the last "@", because a password that was not quoted may hold one, or a slash.
-    bare = re.sub(r"(?<=://).*@", "", url, count=1, flags=re.DOTALL)
-    return re.sub(r"(?i)([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", r"\1***", bare)
 
 
 def printer() -> Callable[[str], None]:

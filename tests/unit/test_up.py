@@ -15,10 +15,11 @@ import pytest
 
 from pipeline import __main__ as program
 from pipeline.commands import up as up_module
-from pipeline.commands.up import Announcer, block, without_secrets
+from pipeline.commands.up import Announcer, block
 from pipeline.embedded import BrokerError, free_port
 from pipeline.kafka import CannotConnect
 from pipeline.settings import BadSetting, Settings
+from pipeline.showing import without_secrets
 from pipeline.slots import Slot, SlotError, SlotTaken
 
 # A stand-in for a worker: takes the slot that it is told to, and says that it is ready.
