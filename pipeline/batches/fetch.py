@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from aiokafka.errors import (
     ConsumerStoppedError,
-    IncompatibleBrokerVersion,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     NoOffsetForPartitionError,
@@ -20,7 +19,7 @@ from faust.types import TP
 from mode import Service
 
 from pipeline.batches.batch import STATUS_HUNG, Refused
-from pipeline.batches.identity import topic_ids
+from pipeline.batches.identity import log_ids
 
 __all__ = ["FETCH_TIMEOUT_S", "BatchConsumerThread", "Log", "Slice"]
 
@@ -201,11 +200,7 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         return result
 
     async def _topic_ids(self, topics: frozenset[str]) -> dict[str, bytes]:
-        client = self._ensure_consumer()._client
-        try:
-            return await topic_ids(client, topics)
-        except (NotImplementedError, IncompatibleBrokerVersion):
-            return dict.fromkeys(topics, str(client.cluster.cluster_id).encode())
+        return await log_ids(self._ensure_consumer()._client, topics)
 
     async def logs(self, tps: frozenset[TP]) -> dict[TP, Log]:
         """Where the logs and the group stand, asked of the broker."""

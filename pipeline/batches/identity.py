@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import Any
 
-from aiokafka.errors import for_code
+from aiokafka.errors import IncompatibleBrokerVersion, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -22,7 +22,7 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-__all__ = ["topic_ids"]
+__all__ = ["log_ids", "topic_ids"]
 
 _NO_ID = bytes(16)
 
@@ -116,3 +116,16 @@ async def topic_ids(client: Any, topics: Iterable[str]) -> dict[str, bytes]:
             raise for_code(code)(name)
         ids[name] = topic_id
     return ids
+
+
+async def log_ids(client: Any, topics: Iterable[str]) -> dict[str, bytes]:
+    """The id of each topic; for a broker older than 2.8 the id of its cluster.
+
+    Raises:
+        KafkaError: there is no such topic, or the broker does not answer.
+    """
+    asked = list(topics)
+    try:
+        return await topic_ids(client, asked)
+    except (NotImplementedError, IncompatibleBrokerVersion):
+        return dict.fromkeys(asked, str(client.cluster.cluster_id).encode())

@@ -57,7 +57,8 @@ class _Ended(click.ClickException):
 def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, patience: int) -> None:
     """Send the leads of FILE, JSON lines or CSV, gzip or not; - is stdin.
 
-    CSV needs a header. Columns that a lead does not have go into its fields; empty cells are left out.
+    CSV needs a header. Columns that a lead does not have go into its fields; empty cells are left out. A row
+    with more or fewer cells than the header is refused, and so is an empty tenant.
 
     A lead keeps its message_id. One that has none gets an id that follows from its content, so a file can be sent twice
     and adds nothing; two equal lines without an id are one lead.

@@ -16,6 +16,7 @@ import click
 from pipeline.child import Child
 from pipeline.embedded import Broker
 from pipeline.settings import Settings, variable
+from pipeline.showing import without_secrets
 from pipeline.slots import SLOT_VARIABLE, Slot, free_slots, require_free_port
 from pipeline.supervisor import Supervisor
 from pipeline.values import without_secrets

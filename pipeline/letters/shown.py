@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +11,7 @@ import msgspec
 
 from pipeline.dead_letters import BUG
 from pipeline.letters.found import DeadLetter
+from pipeline.showing import printable
 from pipeline.topic_names import DEAD_LETTER
 
 __all__ = ["as_json", "header", "in_full", "in_full_as_json", "line"]
@@ -68,7 +68,7 @@ def in_full(one: DeadLetter) -> str:
         *(f"header   {name}: {_text(value)}" for name, value in one.headers),
     ]
     detail = one.detail.splitlines() or [""]
-    return "\n".join([*map(_safe, lines), *_details(detail), "value", _laid_out(one.value)])
+    return "\n".join([*map(printable, lines), *_details(detail), "value", _laid_out(one.value)])
 
 
 def in_full_as_json(one: DeadLetter) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def in_full_as_json(one: DeadLetter) -> dict[str, Any]:
 
 
 def _columns(*cells: str) -> str:
-    padded = [f"{_safe(cell):<{width}}" for cell, width in zip(cells, _WIDTHS, strict=False)]
-    return "  ".join([*padded, *map(_safe, cells[len(_WIDTHS) :])]).rstrip()
+    padded = [f"{printable(cell):<{width}}" for cell, width in zip(cells, _WIDTHS, strict=False)]
+    return "  ".join([*padded, *map(printable, cells[len(_WIDTHS) :])]).rstrip()
 
 
 def _short(one: DeadLetter) -> str:
@@ -97,8 +97,8 @@ def _short(one: DeadLetter) -> str:
 
 def _details(detail: list[str]) -> list[str]:
     if len(detail) == 1:
-        return [_safe(f"detail   {detail[0]}")]
-    return ["detail", *(_safe(f"  {one}") for one in detail)]
+        return [printable(f"detail   {detail[0]}")]
+    return ["detail", *(printable(f"  {one}") for one in detail)]
 
 
 def _time(at_ms: int, timespec: str) -> str:
@@ -117,7 +117,7 @@ def _laid_out(value: bytes | None) -> str:
         text = msgspec.json.format(value, indent=2).decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _escaped(value)
-    return "\n".join(map(_safe, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _text(value: bytes | None) -> str:
@@ -131,11 +131,6 @@ def _text(value: bytes | None) -> str:
 
 def _escaped(value: bytes) -> str:
     return value.decode("latin-1").encode("unicode_escape").decode()
-
-
-def _safe(text: str) -> str:
-    """The text with every character that is not printable as JSON escapes it; those that turn the direction, too."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def _as_json(value: bytes | None) -> Any:

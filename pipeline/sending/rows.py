@@ -139,11 +139,14 @@ def _row(line: int, columns: Sequence[str], cells: Sequence[str]) -> Numbered | 
 
 
 def _members(columns: Sequence[str], cells: Sequence[str]) -> dict[str, Any]:
-    if len(cells) > len(columns):
+    # Fewer are no empty ones: where a file was cut off, the lead that is left would stand in the way of the real one.
+    if len(cells) != len(columns):
         raise InvalidLead(None, f"has {len(cells)} cells; the header has {len(columns)}")
     members = dict[str, Any]()
-    for number, (name, cell) in enumerate(zip(columns, cells, strict=False), 1):
+    for number, (name, cell) in enumerate(zip(columns, cells, strict=True), 1):
         if not cell or cell.isspace():
+            if name == "tenant":  # a lead whose tenant got lost must not end up with another one
+                raise InvalidLead("tenant", "is empty; fill it in, or leave out the column for the tenant `default`")
             continue
         if not name:
             raise InvalidLead(None, f"has something in column {number}, which has no name in the header")

@@ -191,7 +191,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "crm").write_text("name;email\n" * 200)
     finding = await sink.sink(Settings.from_env({"LEADS_SINK_URL": f"sqlite:///{tmp_path}/crm"}))
     assert finding.level is Level.PROBLEM
-    assert "SQLITE_NOTADB" in finding.found
+    assert "is no SQLite database" in finding.found
 
 
 def test_the_worst_counts_and_what_was_skipped_does_not() -> None:

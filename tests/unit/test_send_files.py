@@ -260,7 +260,7 @@ class TestCsv:
 
     def test_rows_that_are_refused_for_how_they_are_written(self) -> None:
         secret = SECRET.encode()
-        content = b'phone,note,\n1,"%b"x\n2,\xff%b\n3,"%b\n4,"%b\n5,ok\n6,a,%b\n7,a,\n8,"open' % ((secret,) * 5)
+        content = b'phone,note,\n1,"%b"x\n2,\xff%b,\n3,"%b\n4,"%b\n5,ok,\n6,a,%b\n7,a,\n8,"open' % ((secret,) * 5)
         found = refusals(content)
         assert found == [
             "line 2: is not CSV; look at its quotes and line ends",
@@ -271,6 +271,20 @@ class TestCsv:
         ]
         good = [entry.lead.phone for entry in entries(content) if isinstance(entry, Numbered)]
         assert good == ["5", "7"]
+
+    def test_a_row_with_fewer_cells_is_what_is_left_of_another(self) -> None:
+        # A file that is cut off: the lead would be written without the rest, and the whole one be an id-conflict.
+        assert refusals(b"message_id,email,name,plan\nm1,a@b.example,Ada,x\nm2,c@d.example,Bo") == [
+            "line 3: has 3 cells; the header has 4"
+        ]
+
+    @pytest.mark.parametrize("cell", ["", "  ", '""'])
+    def test_an_empty_tenant_is_not_the_default_one(self, cell: str) -> None:
+        content = f"email,Tenant\na@b.example,acme\nc@d.example,{cell}\n".encode()
+        assert [entry.lead.tenant for entry in entries(content) if isinstance(entry, Numbered)] == ["acme"]
+        assert refusals(content) == [
+            "line 3: tenant: is empty; fill it in, or leave out the column for the tenant `default`"
+        ]
 
     def test_a_row_that_does_not_end(self) -> None:
         assert "line 3 has more than 64 KiB" in bad(b'phone,note\n1,a\n2,"' + b"x\n" * 40_000)

@@ -19,6 +19,7 @@ from pipeline.commands.up import Announcer, block
 from pipeline.embedded import BrokerError, free_port
 from pipeline.kafka import CannotConnect
 from pipeline.settings import BadSetting, Settings
+from pipeline.showing import without_secrets
 from pipeline.slots import Slot, SlotError, SlotTaken
 from pipeline.values import without_secrets
 
