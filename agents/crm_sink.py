@@ -16,9 +16,9 @@ from pipeline.dead_letters import REJECTED, dead_letter
 from pipeline.delivery import deliver
 from pipeline.positions import SinkPositions
 from pipeline.settings import EXACTLY_ONCE
+from pipeline.showing import without_secrets
 from pipeline.sinks import AcceptedLead, Sink, SinkUnavailable, SinkUnusable, sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
-from pipeline.values import without_secrets
 
 __all__ = ["crm_sink", "health", "sink"]
 

@@ -24,7 +24,6 @@ __all__ = [
     "positive_duration_s",
     "seconds",
     "secret_of",
-    "without_secrets",
 ]
 
 #: More in a file is no password.
@@ -149,10 +148,3 @@ def secret_of(file: Path) -> str:
     if not secret:
         raise ValueError("it is empty")
     return secret
-
-
-def without_secrets(url: str) -> str:
-    """The URL without user and password, and without the values of parameters that look like a secret."""
-    # Up to the last "@", because a password that was not quoted may hold one, or a slash.
-    bare = re.sub(r"(?<=://).*@", "", url, count=1, flags=re.DOTALL)
-    return re.sub(r"(?i)([?&][^=&]*(?:password|secret|token|key)[^=&]*=)[^&#]*", r"\1***", bare)

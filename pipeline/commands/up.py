@@ -19,7 +19,6 @@ from pipeline.settings import Settings, variable
 from pipeline.showing import without_secrets
 from pipeline.slots import SLOT_VARIABLE, Slot, free_slots, require_free_port
 from pipeline.supervisor import Supervisor
-from pipeline.values import without_secrets
 
 __all__ = ["Announcer", "block", "printer", "up"]
 

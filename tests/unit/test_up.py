@@ -21,7 +21,6 @@ from pipeline.kafka import CannotConnect
 from pipeline.settings import BadSetting, Settings
 from pipeline.showing import without_secrets
 from pipeline.slots import Slot, SlotError, SlotTaken
-from pipeline.values import without_secrets
 
 # A stand-in for a worker: takes the slot that it is told to, and says that it is ready.
 WORKER = """
