@@ -7,9 +7,11 @@ because most do not need the app, and importing that takes a second.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -57,11 +59,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     An expected error ends it with one sentence on stderr and the status of that error, one of sysexits.h.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
     try:
         _run(args)
     except (BadSetting, SlotError, BrokerError, CannotConnect) as error:
         click.echo(f"leads: {error}", err=True)
         sys.exit(error.status)
+
+
+def _open_closed_streams() -> None:
+    """Give what is printed a place to go to (`2>&-`): else a file opened later gets its descriptor."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
 
 
 def _run(args: list[str]) -> None:

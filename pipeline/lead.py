@@ -119,6 +119,9 @@ _KNOWN = frozenset(Lead.__struct_fields__)
 _NULLABLE = _KNOWN - {"tenant"}
 _OPTIONAL_TEXTS = frozenset(("email", "phone", "name", "company", "source", "campaign"))
 
+#: An escaped high surrogate that no low one follows.
+_HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F]|\Z)")
+
 _NESTING = frozenset((dict, list))
 
 _fast = msgspec.json.Decoder(Lead)
@@ -232,12 +235,21 @@ def _members(body: bytes) -> dict[str, Any]:
     try:
         given = _object.decode(body)
     except (ValueError, RecursionError) as error:
-        raise _explained(error) from None
+        raise InvalidLead(None, _incomplete(body)) if "truncated" in str(error) else _explained(error) from None
     known = {name: value for name, value in given.items() if name in _KNOWN and not _is_absent(name, value)}
     unknown = {name: value for name, value in given.items() if name not in _KNOWN}
     if unknown:
         known["fields"] = _merged(known.get("fields", {}), unknown)
     return known
+
+
+def _incomplete(body: bytes) -> str:
+    """What msgspec calls truncated, which is more than what is."""
+    if not body.strip():
+        return "is empty; a lead is a JSON object"
+    if _HALF_PAIR.search(body):
+        return "holds half of a surrogate pair (such as \\ud800 alone), which is no character"
+    return "is not complete: the JSON ends too early"
 
 
 def _is_absent(name: str, value: Any) -> bool:

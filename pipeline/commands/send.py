@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import stat
@@ -65,7 +66,7 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
 
     Refused lines are reported on stderr, the others are sent. Exit status: 0 everything accepted, 1 lines refused,
     65 the file is cut off or not what it should be, 66 it cannot be read, 69 what is at the URL takes no leads,
-    75 the worker has accepted nothing for too long.
+    74 the counts cannot be printed, 75 the worker has accepted nothing for too long.
     """
     target = None if dry_run else _target(url)
     tally = Tally()
@@ -77,13 +78,13 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
             else:
                 asyncio.run(interruptible(_send(source, file_format, target, patience, tally)))
     except KeyboardInterrupt:
-        click.echo(f"Stopped. {_summary(tally, dry_run)}, the rest not {'checked' if dry_run else 'confirmed'}.")
+        _print(f"Stopped. {_summary(tally, dry_run)}, the rest not {'checked' if dry_run else 'confirmed'}.")
         if not dry_run:
             click.echo(_AGAIN, err=True)
         sys.exit(STATUS_INTERRUPTED)
     except (FileError, GaveUp, NotAccepting) as error:
         raise _ended(file, error, tally, dry_run) from None
-    click.echo(f"{_summary(tally, dry_run)}.")
+    _print(f"{_summary(tally, dry_run)}.")
     sys.exit(STATUS_REFUSED if tally.refused else 0)
 
 
@@ -163,11 +164,22 @@ def _summary(tally: Tally, dry_run: bool) -> str:
     return tally.text("valid") + ", nothing sent" if dry_run else tally.text("accepted")
 
 
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # `… | head`: click ends it quietly
+        # What is left in its buffer: the end of the program would try once more, and fail in other words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise _Ended(f"stdout takes nothing ({error.strerror}). It would say: {text}", os.EX_IOERR) from None
+
+
 def _ended(file: str, error: Exception, tally: Tally, dry_run: bool) -> _Ended:
     """Print the counts; returns the sentence with which it ends."""
     if tally.accepted or tally.refused or isinstance(error, GaveUp):
         rest = "read" if isinstance(error, FileError) else "confirmed"
-        click.echo(f"{_summary(tally, dry_run)}, the rest not {rest}.")
+        _print(f"{_summary(tally, dry_run)}, the rest not {rest}.")
     name = "stdin" if file == "-" else file
     if isinstance(error, GaveUp):
         return _Ended(f"{error}. {_AGAIN}", os.EX_TEMPFAIL)

@@ -8,6 +8,7 @@ Neither holds anything of the answer: what answers may be no worker, and say any
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -21,10 +22,14 @@ import msgspec
 from yarl import URL
 
 from pipeline.lead import Lead, encode
+from pipeline.sending.probe import speaks_kafka
+from pipeline.showing import printable
 
 __all__ = ["Answer", "Client", "Item", "NotAccepting", "Unavailable", "Verdict", "leads_url"]
 
 REQUEST_TIMEOUT_S = 60.0
+#: A shorter one would take a worker for one that hangs.
+REQUEST_TIMEOUT_MIN_S = 1.0
 #: A receipt has less than 3 KiB, however its message id must be quoted.
 ANSWER_SIZE_MAX_BYTES = 4 * 1024 * 1024
 
@@ -101,6 +106,7 @@ def leads_url(text: str) -> URL:
         ValueError: it is no URL of a web server.
     """
     url = URL(text)
+    (url.host or "").encode("idna")  # what no name can be, such as a..b: a UnicodeError is a ValueError
     if url.scheme not in ("http", "https") or not url.host or url.query_string or url.fragment:
         raise ValueError("write it as http://host:6066")
     return url if url.path.rstrip("/").endswith("/leads") else url / "leads"
@@ -112,12 +118,14 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession, url: URL, *, timeout_s: float = REQUEST_TIMEOUT_S) -> None:
         self._session = session
         self._url = url
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._timeout_s = timeout_s
+        #: Whether something at the URL has answered as a web server.
+        self._speaks_http = False
         #: The URL as it may be shown: without a password.
         self.shown_url = str(url.with_user(None))
 
-    async def post(self, items: Sequence[Item]) -> Answer:
-        """Post the leads in one array.
+    async def post(self, items: Sequence[Item], *, within_s: float = math.inf) -> Answer:
+        """Post the leads in one array; an answer is waited for `within_s`, or a little longer where that is too short.
 
         Raises:
             Unavailable: send the same again.
@@ -125,7 +133,7 @@ class Client:
         """
         body = b"[" + b",".join(item.body for item in items) + b"]"
         try:
-            status, headers, content = await self._ask(body)
+            status, headers, content = await self._ask(body, min(self._timeout_s, max(within_s, REQUEST_TIMEOUT_MIN_S)))
         except TimeoutError:
             raise Unavailable("no answer in time") from None
         except aiohttp.ClientSSLError:
@@ -135,14 +143,27 @@ class Client:
         except aiohttp.ClientResponseError:
             raise NotAccepting(f"{self.shown_url} does not speak HTTP as a worker does.") from None
         except aiohttp.ClientError as error:
+            await self._require_http()
             raise Unavailable(_explained(error)) from None
         return self._understood(items, status, headers, content)
 
-    async def _ask(self, body: bytes) -> tuple[int, Mapping[str, str], bytes]:
+    async def _require_http(self) -> None:
+        """A broker hangs up in silence, as a worker that dies does; it is known by its answer to its own protocol."""
+        if not self._speaks_http and self._url.scheme == "http" and await speaks_kafka(self._url):
+            raise NotAccepting(
+                f"{self.shown_url} speaks no HTTP: it is a Kafka broker. Give the URL of a worker, http://host:6066."
+            )
+
+    async def _ask(self, body: bytes, timeout_s: float) -> tuple[int, Mapping[str, str], bytes]:
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         async with self._session.post(
-            self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False
+            self._url,
+            data=body,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=timeout_s),
+            allow_redirects=False,
         ) as answer:
+            self._speaks_http = True
             content = bytearray()
             async for chunk in answer.content.iter_any():
                 content += chunk
@@ -184,13 +205,9 @@ def _verdict(item: Item, result: _Result) -> Verdict | None:
         return Verdict(503)
     if 400 <= result.status < 500:
         reason = f"{result.field}: {result.reason}" if result.field else f"{result.reason}"
-        return Verdict(result.status, _printable(reason) if result.reason else "the worker refuses it")
+        reason = printable(reason[:_REASON_MAX_CHARS])
+        return Verdict(result.status, reason if result.reason else "the worker refuses it")
     return None
-
-
-def _printable(text: str) -> str:
-    """Text of another program for a terminal."""
-    return re.sub(r"[^\x20-\x7e]", "?", text)[:_REASON_MAX_CHARS]
 
 
 def _hint(status: int) -> str:
@@ -216,7 +233,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)
     try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
+        at = parsedate_to_datetime(text).astimezone(UTC)
+    except (ValueError, OverflowError):  # the end of the calendar, in a zone where it is already over
         return 0.0
-    return max(0.0, (at.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

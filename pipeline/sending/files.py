@@ -56,6 +56,8 @@ def read(source: Source, file_format: Format | None = None) -> Iterator[Numbered
     start = first.text.lstrip()[:1]
     if start == b"[" and file_format != "csv":
         raise BadFile("It holds a JSON array: write one object per line, without brackets and commas around them.")
+    if first.text.strip() == b"{" and file_format != "csv":
+        raise BadFile("It holds JSON laid out over several lines: write one object per line, as `jq -c .` does.")
     if file_format is None:
         file_format = "jsonl" if start == b"{" else "csv"
     if file_format == "csv":

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import TypeVar
 from zlib import crc32
 
 from pipeline.lead import key
 from pipeline.sending.client import Client, Item, Unavailable, Verdict
 from pipeline.sending.entry import FileError, Numbered, Refused
+from pipeline.sending.reading import Reading
 from pipeline.sending.tally import Tally
 
 __all__ = ["GaveUp", "Sender"]
@@ -28,14 +25,14 @@ LANES = 4
 #: Far below what a worker takes (1,000 leads, 8 MiB): its other clients wait meanwhile.
 BATCH_MAX_LEADS = 200
 BATCH_SIZE_MAX_BYTES = 1024 * 1024
-READ_AT_ONCE_LINES = 200
+#: So long a lead waits for others to go with it: where nothing more comes, and where something comes again and again.
+QUIET_S = 0.2
+HOLD_MAX_S = 0.7
 
 BACKOFF_MIN_S = 0.25
 BACKOFF_MAX_S = 10.0
 #: Lanes that were turned away together come back one after the other, and never before they may.
 JITTER = 0.25
-
-_T = TypeVar("_T")
 
 
 class GaveUp(Exception):
@@ -50,6 +47,7 @@ class _Lane:
     batch: list[Item] = field(default_factory=list)
     size_bytes: int = 0
     is_waiting: bool = False
+    is_asking: bool = False
 
     async def put(self, item: Item) -> None:
         if len(self.batch) == BATCH_MAX_LEADS or self.size_bytes + len(item.body) > BATCH_SIZE_MAX_BYTES:
@@ -61,6 +59,12 @@ class _Lane:
         if self.batch:
             await self.batches.put(self.batch)
         self.batch, self.size_bytes = [], 0
+
+    def flush_now(self) -> None:
+        """Let go what is collected, unless another batch waits already: then it goes on growing."""
+        if self.batch and not self.batches.full():
+            self.batches.put_nowait(self.batch)
+            self.batch, self.size_bytes = [], 0
 
 
 class Sender:
@@ -94,6 +98,7 @@ class Sender:
         self._sleep = sleep
         self._clock = clock
         self._patient_since_s = 0.0
+        self._flushed_s = 0.0
         self._lanes = [_Lane() for _ in range(LANES)]
 
     async def send(self, entries: Iterator[Numbered | Refused]) -> None:
@@ -104,11 +109,13 @@ class Sender:
             NotAccepting: it does not take leads.
             FileError: what came before has been sent.
         """
-        reading = asyncio.create_task(self._read(entries))
+        source = Reading(entries)
+        reading = asyncio.create_task(self._read(source))
         tasks = [reading, *(asyncio.create_task(self._run(lane)) for lane in self._lanes)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
+            source.close()
             for task in tasks:
                 task.cancel()
             ends = await asyncio.gather(*tasks, return_exceptions=True)
@@ -118,20 +125,37 @@ class Sender:
         if failure := reading.result():
             raise failure
 
-    async def _read(self, entries: Iterator[Numbered | Refused]) -> FileError | None:
+    async def _read(self, source: Reading) -> FileError | None:
         """Deal out what is read to the lanes; returns what is wrong with the file."""
         failure = None
-        while failure is None:
-            chunk, failure = await _in_thread(lambda: _chunk(entries))
-            if not chunk:
-                break
-            for entry in chunk:
-                await self._deal(entry)
-            self._moved()
+        try:
+            while chunk := await self._next(source):
+                for entry in chunk:
+                    await self._deal(entry)
+                self._moved()
+        except FileError as error:
+            failure = error
         for lane in self._lanes:
             await lane.flush()
             await lane.batches.put(None)
         return failure
+
+    async def _next(self, source: Reading) -> list[Numbered | Refused]:
+        """The next entries. While they do not come, what is there is sent: it may be all for hours."""
+        loop = asyncio.get_running_loop()
+        if loop.time() > self._flushed_s + HOLD_MAX_S:
+            self._flush_now()
+        while True:
+            try:
+                async with asyncio.timeout(QUIET_S):
+                    return await source.chunk()
+            except TimeoutError:
+                self._flush_now()
+
+    def _flush_now(self) -> None:
+        self._flushed_s = asyncio.get_running_loop().time()
+        for lane in self._lanes:
+            lane.flush_now()
 
     async def _deal(self, entry: Numbered | Refused) -> None:
         if isinstance(entry, Refused):
@@ -146,7 +170,7 @@ class Sender:
     async def _deliver(self, lane: _Lane, batch: Sequence[Item]) -> None:
         backoff_s = BACKOFF_MIN_S
         while batch:
-            left, reason, retry_after_s = await self._try(batch)
+            left, reason, retry_after_s = await self._try(lane, batch)
             if len(left) < len(batch):
                 backoff_s = BACKOFF_MIN_S
                 self._succeeded(lane)
@@ -157,13 +181,23 @@ class Sender:
                 backoff_s = min(2 * backoff_s, BACKOFF_MAX_S)
             batch = left
 
-    async def _try(self, batch: Sequence[Item]) -> tuple[Sequence[Item], str, float]:
+    async def _try(self, lane: _Lane, batch: Sequence[Item]) -> tuple[Sequence[Item], str, float]:
         """Post a batch; returns what is to be sent again, why, and for how long not yet."""
+        if not any(other.is_asking or other.is_waiting for other in self._lanes):
+            # From now on, and not from the first failure: a worker that hangs is not waited for twice. Not from before:
+            # there may have been nothing to send for hours.
+            self._patient_since_s = self._clock()
+        lane.is_asking = True
         try:
-            answer = await self._client.post(batch)
+            answer = await self._client.post(batch, within_s=self._remaining_s())
         except Unavailable as error:
             return batch, str(error), error.retry_after_s
+        finally:
+            lane.is_asking = False
         return self._take(batch, answer.verdicts), "the broker does not acknowledge in time", answer.retry_after_s
+
+    def _remaining_s(self) -> float:
+        return self._patient_since_s + self._patience_s - self._clock()
 
     def _take(self, batch: Sequence[Item], verdicts: Sequence[Verdict]) -> list[Item]:
         """Count what is decided; returns what is to be sent again."""
@@ -182,10 +216,9 @@ class Sender:
         self._say(str(refused))
 
     def _failed(self, lane: _Lane, reason: str) -> None:
-        if not any(other.is_waiting for other in self._lanes):
-            # From now on: before, there may have been nothing to send for hours.
-            self._patient_since_s = self._clock()
-            self._say(f"{self._client.shown_url}: {reason}. Trying again for up to {self._patience_s:g} s.")
+        remaining_s = self._remaining_s()
+        if remaining_s > 0 and not any(other.is_waiting for other in self._lanes):
+            self._say(f"{self._client.shown_url}: {reason}. Trying again for up to {remaining_s:.0f} s.")
         lane.is_waiting = True
 
     def _succeeded(self, lane: _Lane) -> None:
@@ -197,48 +230,9 @@ class Sender:
                 self._say(f"{self._client.shown_url} accepts leads again.")
 
     async def _wait(self, reason: str, backoff_s: float, retry_after_s: float) -> None:
-        remaining_s = self._patient_since_s + self._patience_s - self._clock()
+        remaining_s = self._remaining_s()
         if remaining_s <= 0 or retry_after_s > remaining_s:
             raise GaveUp(f"{self._client.shown_url}: {reason}. Nothing was accepted for {self._patience_s:g} s")
         wanted_s = max(backoff_s, retry_after_s) * random.uniform(1, 1 + JITTER)
         # The last try is at the end of the patience, not before it.
         await self._sleep(max(retry_after_s, min(wanted_s, remaining_s)))
-
-
-def _chunk(entries: Iterator[Numbered | Refused]) -> tuple[list[Numbered | Refused], FileError | None]:
-    """The next entries, none at the end, and what keeps the file from being read further."""
-    chunk = list[Numbered | Refused]()
-    try:
-        chunk.extend(islice(entries, READ_AT_ONCE_LINES))
-    except FileError as error:
-        return chunk, error
-    return chunk, None
-
-
-async def _in_thread(function: Callable[[], _T]) -> _T:
-    """The result of a function that may block for ever, such as one that reads a terminal.
-
-    Not `asyncio.to_thread`: the end of the program would wait for it.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[_T] = loop.create_future()
-
-    def settle(result: _T | None, error: Exception | None) -> None:
-        if future.cancelled():
-            return
-        if error is None:
-            future.set_result(result)  # type: ignore[arg-type]
-        else:
-            future.set_exception(error)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = function()
-        except Exception as raised:
-            error = raised
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, result, error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await future

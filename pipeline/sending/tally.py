@@ -8,7 +8,7 @@ from pipeline.lead import Lead, key
 
 __all__ = ["Tally"]
 
-#: As many ids are told apart, in about 10 MB; of a larger file the summary does not say how many there are.
+#: As many ids are told apart, in about 10 MB; of a larger file the summary says that there are more.
 IDS_MAX = 100_000
 
 
@@ -31,8 +31,13 @@ class Tally:
 
     def text(self, accepted: str) -> str:
         """The counts in words; `accepted` says what accepted leads are."""
-        ids = f" ({_counted(len(self._ids), 'different message id')})" if self._ids else ""
+        ids = f" ({self._different()})" if self.accepted else ""
         return f"{_counted(self.accepted, 'lead')} {accepted}{ids}, {_counted(self.refused, 'line')} refused"
+
+    def _different(self) -> str:
+        if self._ids is None:
+            return f"more than {_counted(self._ids_max, 'different message id')}"
+        return _counted(len(self._ids), "different message id")
 
 
 def _counted(count: int, what: str) -> str:

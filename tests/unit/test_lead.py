@@ -286,3 +286,19 @@ class TestRecord:
     def test_a_record_that_is_no_lead(self, value: bytes | None) -> None:
         with pytest.raises(InvalidLead):
             decode(value)
+
+
+@pytest.mark.parametrize(
+    "body, words",
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b'{"email":"a"', "is not complete"),
+        (b'{"name":"\\ud83d', "is not complete"),
+        (b'{"email":"a","name":"\\ud800"}', "half of a surrogate pair"),
+        (b'{"email":"a","name":"\\uD83D\\uDE00 \\ud800"}', "half of a surrogate pair"),
+    ],
+)
+def test_what_is_called_truncated_is_told_apart(body: bytes, words: str) -> None:
+    with pytest.raises(InvalidLead, match=words):
+        parse(body)

@@ -93,7 +93,7 @@ class TestSending:
         assert done.out == "1 lead accepted (1 different message id), 2 lines refused.\n"
         assert done.err.splitlines() == [
             "line 1: email: an email or a phone is needed",
-            "line 3: input data was truncated",
+            "line 3: is not complete: the JSON ends too early",
         ]
         assert worker.accepted == ["a"]
 
@@ -185,6 +185,14 @@ class TestFiles:
         assert (done.status, done.out) == (os.EX_DATAERR, "")
         assert done.err.startswith("Error: stdin cannot be used. It holds a JSON array: write one object per line")
 
+    async def test_an_object_laid_out_over_lines(self, worker: Worker) -> None:
+        done = await send("--url", worker.url, "-", stdin=b'{\n  "email": "%b"\n}\n' % SECRET.encode())
+        assert (done.status, done.out) == (os.EX_DATAERR, "")
+        assert done.err == (
+            "Error: stdin cannot be used. It holds JSON laid out over several lines: write one object per line, as "
+            "`jq -c .` does.\n"
+        )
+
     async def test_files_that_cannot_be_read(self, tmp_path: Path) -> None:
         for path in (tmp_path, tmp_path / "none.jsonl"):
             done = await send("--dry-run", str(path))
@@ -196,11 +204,31 @@ class TestFiles:
         done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)  # noqa: ASYNC221
         assert (done.returncode, done.stderr) == (os.EX_NOINPUT, "Error: stdin cannot be read: it is closed.\n")
 
+    async def test_stderr_that_is_closed(self, worker: Worker) -> None:
+        command = f"exec '{sys.executable}' -m pipeline send --url {worker.url} - 2>&-"
+        process = await asyncio.create_subprocess_exec(
+            "sh", "-c", command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        out, _ = await process.communicate(REFUSED + GOOD)
+        assert (process.returncode, out.decode()) == (1, "1 lead accepted (1 different message id), 1 line refused.\n")
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+    async def test_stdout_on_a_disk_that_is_full(self, worker: Worker) -> None:
+        full = os.open("/dev/full", os.O_WRONLY)
+        process = await start("--url", worker.url, "-", stdout=full)
+        os.close(full)
+        _, err = await process.communicate(GOOD)
+        assert process.returncode == os.EX_IOERR
+        assert err.decode() == (
+            "Error: stdout takes nothing (No space left on device). It would say: "
+            "1 lead accepted (1 different message id), 0 lines refused.\n"
+        )
+
     async def test_nothing(self, worker: Worker) -> None:
         assert await send("--url", worker.url, "-") == Done(0, "0 leads accepted, 0 lines refused.\n", "")
         assert worker.arrays == []
 
-    @pytest.mark.parametrize("url", ["127.0.0.1:6066", "http://me:s3cret@h/?x=1"])
+    @pytest.mark.parametrize("url", ["127.0.0.1:6066", "http://me:s3cret@h/?x=1", f"http://{'a' * 70}.example/"])
     async def test_a_url_that_is_none(self, url: str) -> None:
         done = await send("--url", url, "-")
         assert done.status == 2

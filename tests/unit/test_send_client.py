@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -22,7 +23,8 @@ from pipeline.lead import parse
 from pipeline.sending import client as client_module
 from pipeline.sending.client import Client, Item, NotAccepting, Unavailable, Verdict, leads_url
 from pipeline.sending.entry import BadFile, Numbered, Refused
-from pipeline.sending.sender import BATCH_MAX_LEADS, BATCH_SIZE_MAX_BYTES, LANES, READ_AT_ONCE_LINES, GaveUp, Sender
+from pipeline.sending.reading import AHEAD_MAX_ENTRIES
+from pipeline.sending.sender import BATCH_MAX_LEADS, BATCH_SIZE_MAX_BYTES, LANES, GaveUp, Sender
 from pipeline.sending.tally import Tally
 from tests.unit.send_worker import PROBLEM, SECRET, Worker, accept, answering, drop, receipt, results
 
@@ -104,6 +106,18 @@ async def one(url: str, entries: list[Numbered] | None = None, **options: Any) -
         return await Client(session, leads_url(url), **options).post(items)
 
 
+def announcing(worker: Worker) -> asyncio.Event:
+    """Set when the worker has accepted its first request."""
+    arrived = asyncio.Event()
+
+    async def play(request: web.Request, leads: list[dict[str, Any]]) -> web.StreamResponse:
+        arrived.set()
+        return await accept(request, leads)
+
+    worker.plays = [play]
+    return arrived
+
+
 class TestUrl:
     @pytest.mark.parametrize(
         "text,url",
@@ -119,7 +133,19 @@ class TestUrl:
         assert str(leads_url(text)) == url
 
     @pytest.mark.parametrize(
-        "text", ["", "host:6066", "ftp://host", "http://", "/leads", "http://[x", "http://h:99999", "http://h/?a=b"]
+        "text",
+        [
+            "",
+            "host:6066",
+            "ftp://host",
+            "http://",
+            "/leads",
+            "http://[x",
+            "http://h:99999",
+            "http://h/?a=b",
+            "http://a..b/",
+            f"http://{'a' * 70}.example/",
+        ],
     )
     def test_what_is_none(self, text: str) -> None:
         with pytest.raises(ValueError):
@@ -138,7 +164,7 @@ class TestAnswers:
 
         worker.plays = [mixed]
         answer = await one(worker.url, numbered(3))
-        assert answer.verdicts == [Verdict(202), Verdict(503), Verdict(400, "email: no?[31m")]
+        assert answer.verdicts == [Verdict(202), Verdict(503), Verdict(400, "email: no\\u001b[31m")]
         [array] = worker.arrays
         assert [lead["message_id"] for lead in array] == ["m1", "m2", "m3"]
 
@@ -157,7 +183,9 @@ class TestAnswers:
         assert error.value.retry_after_s == 11.0
         assert SECRET not in str(error.value)
 
-    @pytest.mark.parametrize("text", ["", "-5", "soon", "1e9", "9" * 400, "Mon, 99 Foo"])
+    @pytest.mark.parametrize(
+        "text", ["", "-5", "soon", "1e9", "9" * 400, "Mon, 99 Foo", "Fri, 31 Dec 9999 23:59:59 -1200"]
+    )
     async def test_a_retry_after_that_means_nothing(self, worker: Worker, text: str) -> None:
         worker.plays = [answering(503, Retry_After=text)]
         with pytest.raises(Unavailable) as error:
@@ -228,6 +256,21 @@ class TestAnswers:
             with pytest.raises(Unavailable):
                 await one(url)
 
+    async def test_a_broker_is_no_worker_and_the_next_try_would_find_it_too(self) -> None:
+        """As Kafka does: it hangs up at once on what is not its protocol."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            if size < 1000:  # "POST" is more than a thousand million
+                request = await reader.readexactly(size)
+                writer.write(b"\0\0\0\6" + request[4:8] + b"\0\0")
+                await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            with pytest.raises(NotAccepting, match="it is a Kafka broker"):
+                await one(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
     async def test_nobody_there(self) -> None:
         with pytest.raises(Unavailable, match="connection refused"):
             await one(f"http://127.0.0.1:{free_port()}")
@@ -269,7 +312,7 @@ class TestSender:
 
         await run.send(worker.url, entries())
         # On its way, waiting and being collected, in each lane; and what is read and dealt out.
-        assert max(ahead) <= LANES * 3 * BATCH_MAX_LEADS + 2 * READ_AT_ONCE_LINES
+        assert max(ahead) <= LANES * 3 * BATCH_MAX_LEADS + 2 * AHEAD_MAX_ENTRIES
 
     async def test_leads_of_one_id_arrive_in_order(self, worker: Worker, run: Run) -> None:
         entries = [Numbered(n, parse({"message_id": f"m{n % 7}", "phone": f"{n}"})) for n in range(1, 4001)]
@@ -338,6 +381,21 @@ class TestSender:
             await run.send(worker.url, iter(numbered(1)))
         assert run.time.slept_s == []
 
+    async def test_a_worker_that_hangs_is_not_waited_for_longer(self, worker: Worker, run: Run) -> None:
+        hung = asyncio.Event()
+
+        async def hang(request: web.Request, leads: list[dict[str, Any]]) -> web.StreamResponse:
+            await hung.wait()
+            return web.Response()
+
+        worker.plays = [hang] * 100
+        run.time.clock = time.monotonic  # type: ignore[method-assign]
+        started_s = time.monotonic()
+        with pytest.raises(GaveUp, match=r"no answer in time. Nothing was accepted for 1.5 s"):
+            await run.send(worker.url, iter(numbered(1000)), patience_s=1.5)
+        assert 1.4 < time.monotonic() - started_s < 5
+        hung.set()
+
     async def test_success_renews_the_patience(self, worker: Worker, run: Run) -> None:
         async def but_one(request: web.Request, leads: list[dict[str, Any]]) -> web.StreamResponse:
             return results([receipt(leads[0]), *[PROBLEM] * (len(leads) - 1)])
@@ -381,6 +439,36 @@ class TestSender:
         with pytest.raises(ZeroDivisionError):
             await run.send(worker.url, entries())
 
+    async def test_what_has_come_is_sent_while_the_rest_does_not_come(self, worker: Worker, run: Run) -> None:
+        typed = threading.Event()
+
+        def entries() -> Iterator[Numbered]:
+            yield from numbered(3)
+            typed.wait()
+
+        arrived = announcing(worker)
+        sending = asyncio.create_task(run.send(worker.url, entries()))
+        await asyncio.wait_for(arrived.wait(), 10)
+        assert not sending.done()
+        typed.set()
+        await sending
+
+    async def test_a_lead_is_not_held_back_by_others_that_come_one_by_one(self, worker: Worker, run: Run) -> None:
+        is_enough = threading.Event()
+
+        def entries() -> Iterator[Numbered]:
+            for entry in numbered(2000):
+                yield entry
+                if is_enough.wait(0.02):
+                    return
+
+        arrived = announcing(worker)
+        sending = asyncio.create_task(run.send(worker.url, entries()))
+        await asyncio.wait_for(arrived.wait(), 20)
+        is_enough.set()
+        await sending
+        assert run.tally.accepted < 500
+
     async def test_it_ends_while_the_file_gives_nothing(self, worker: Worker, run: Run) -> None:
         typed = threading.Event()
 
@@ -402,7 +490,7 @@ class TestTally:
         assert tally.text("accepted") == "4 leads accepted (3 different message ids), 0 lines refused"
         tally.accept(numbered(4)[-1].lead)
         tally.refused = 1
-        assert tally.text("accepted") == "5 leads accepted, 1 line refused"
+        assert tally.text("accepted") == "5 leads accepted (more than 3 different message ids), 1 line refused"
 
     def test_an_id_belongs_to_its_tenant(self) -> None:
         tally = Tally()
