@@ -131,9 +131,12 @@ async def _mechanisms(settings: Settings, address: str) -> list[str]:
 
 
 def _unreachable(settings: Settings, error: Exception) -> CannotConnect:
-    todo = "start it with `leads up` or `leads broker`" if settings.embedded else "start it"
+    start = "start it with `leads up` or `leads broker`" if settings.embedded else "start it"
+    if isinstance(error, TimeoutError | KafkaConnectionError):
+        # Something is there: to start another one would not help.
+        start = f"it hangs, or another program has its port: end that, and {start}"
     return CannotConnect(
-        f"The broker at {settings.broker_url} cannot be reached ({_reason(error)}); {todo}, "
+        f"The broker at {settings.broker_url} cannot be reached ({_reason(error)}); {start}, "
         "or set LEADS_BROKER_URL to where it is."
     )
 

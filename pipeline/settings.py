@@ -117,8 +117,9 @@ class Settings:
         given = {name: value for name, value in env.items() if name.startswith("LEADS_") and value != ""}
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f" Did you mean {near[0]}?" if near else f" The settings are: {', '.join(sorted(known))}."
+                # Without the prefix, by which they are all alike.
+                near = difflib.get_close_matches(name[len("LEADS_") :], [one[len("LEADS_") :] for one in known], n=1)
+                hint = f" Did you mean LEADS_{near[0]}?" if near else f" The settings are: {', '.join(sorted(known))}."
                 raise BadSetting(f"{name} is not a setting.{hint}")
         found = {known[name].name: _parsed(known[name], text) for name, text in given.items()}
         return cls(**_with_password(found))

@@ -116,7 +116,7 @@ def broker_url(text: str) -> str:
             "or LEADS_BROKER_PASSWORD_FILE"
         )
     hosts = text.removeprefix("kafka://")
-    if not re.fullmatch(r"[\w.\-\[\]:]+(:\d+)?(,[\w.\-\[\]:]+(:\d+)?)*", hosts):
+    if not all(re.fullmatch(r"[\w.\-\[\]:]+", host) for host in hosts.split(",")):
         raise ValueError("write it as kafka://host:9092 or kafka://host:9092,host2:9092")
     return f"kafka://{hosts}"
 

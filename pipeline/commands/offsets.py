@@ -19,7 +19,7 @@ from rich.live import Live
 from pipeline.inspection.connection import connected
 from pipeline.inspection.offsets import NoSuchGroup, NoTopics, positions
 from pipeline.inspection.positions import GroupPosition
-from pipeline.inspection.tables import full, summary
+from pipeline.inspection.tables import brief, full
 from pipeline.settings import Settings
 
 __all__ = ["offsets"]
@@ -125,11 +125,18 @@ def _as_tables(moments: Iterator[_Moment], app_id: str, *, live: bool) -> None:
         return
     with Live(console=console, auto_refresh=False) as display:
         for moment in moments:
-            view = _view(moment, app_id)
-            if len(console.render_lines(view)) >= console.height and not isinstance(moment, str):
-                # What does not fit would be cut off at the bottom, where the totals are.
-                view = summary(moment, app_id)
-            display.update(view, refresh=True)
+            display.update(_fitting(console, moment, app_id), refresh=True)
+
+
+def _fitting(console: Console, moment: _Moment, app_id: str) -> RenderableType:
+    """All of it, or as much as the window has room for: what does not fit would be cut off where the totals are."""
+    whole = _view(moment, app_id)
+    lines = len(console.render_lines(whole))
+    if lines < console.height or isinstance(moment, str):
+        return whole
+    views = (brief(moment, app_id, rows=rows, lines=lines) for rows in range(console.height, 0, -1))
+    smallest = brief(moment, app_id, rows=0, lines=lines)
+    return next((view for view in views if len(console.render_lines(view)) < console.height), smallest)
 
 
 def _view(moment: _Moment, app_id: str) -> RenderableType:

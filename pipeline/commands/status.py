@@ -10,6 +10,7 @@ from pipeline.inspection.answers import BadName, in_words, problem, state, statu
 from pipeline.inspection.asking import Answer, get
 from pipeline.inspection.errors import Unavailable
 from pipeline.settings import Settings
+from pipeline.showing import printable
 
 __all__ = ["status"]
 
@@ -52,5 +53,5 @@ def _tell(answer: Answer, as_json: bool) -> None:
         raise click.ClickException(str(refused))
     if answer.status == 400:
         raise click.UsageError(str(refused))
-    again = f" Ask again in {answer.retry_after_s} s." if answer.retry_after_s else ""
+    again = f" Ask again in {printable(answer.retry_after_s)} s." if answer.retry_after_s else ""
     raise Unavailable(f"{refused}{again}")

@@ -15,8 +15,9 @@ import click
 
 from pipeline.child import Child
 from pipeline.embedded import Broker
-from pipeline.settings import Settings, variable
+from pipeline.settings import BadSetting, Settings, variable
 from pipeline.showing import without_secrets
+from pipeline.sinks import sink_for
 from pipeline.slots import SLOT_VARIABLE, Slot, free_slots, require_free_port
 from pipeline.supervisor import Supervisor
 
@@ -43,6 +44,7 @@ def up(workers: int) -> None:
     Ctrl-C or SIGTERM, 78 when the workers cannot run with the settings given.
     """
     settings = Settings.from_env()
+    _require_sink(settings)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     say = printer()
     broker = _broker(settings)
@@ -59,6 +61,16 @@ def up(workers: int) -> None:
     finally:
         stopped.set()
     sys.exit(status)
+
+
+def _require_sink(settings: Settings) -> None:
+    """See that there is such a sink before anything is started: every worker would say that there is none."""
+    if "crm_sink" not in settings.agents:
+        return
+    try:
+        sink_for(settings.crm_url, password=settings.sink_password)
+    except ValueError as error:
+        raise BadSetting(f"{variable('sink_url')} cannot be used: {error}.") from None
 
 
 def _broker(settings: Settings) -> Broker | None:

@@ -11,6 +11,7 @@ import msgspec
 
 from pipeline.dead_letters import REASONS
 from pipeline.lead import TENANT_DEFAULT
+from pipeline.showing import printable
 
 __all__ = ["BadName", "LeadState", "ProblemAnswer", "in_words", "lead_name", "problem", "state", "status_url"]
 
@@ -53,7 +54,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True):
     detail: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, (self.title, self.detail)))
+        return printable(": ".join(filter(None, (self.title, self.detail))))
 
 
 def lead_name(name: str) -> tuple[str, str]:
@@ -64,8 +65,7 @@ def lead_name(name: str) -> tuple[str, str]:
     """
     if not _is_url(name):
         return _split(name)
-    path = urlsplit(name).path
-    _require_status_path(path)
+    path = _status_path(name)
     tenant, message_id = path.split("/")[2:]
     return unquote(tenant), unquote(message_id)
 
@@ -82,7 +82,7 @@ def status_url(base: str, name: str) -> str:
         BadName: it is none of these.
     """
     if _is_url(name):
-        _require_status_path(urlsplit(name).path)
+        _status_path(name)
         return base.rstrip("/") + name if name.startswith("/") else name
     tenant, message_id = _split(name)
     return f"{base.rstrip('/')}/leads/{tenant}/{quote(message_id, safe='')}"
@@ -99,7 +99,7 @@ def problem(body: bytes) -> ProblemAnswer | None:
 
 
 def in_words(of: LeadState) -> str:
-    """What is known of the lead, in a few lines."""
+    """What is known of the lead, in a few lines. What answers may be no worker: nothing of it drives a terminal."""
     lines = [_first_line(of)]
     if of.times_received:
         since = f", first at {_time(of.first_received_at)}" if of.first_received_at else ""
@@ -111,7 +111,7 @@ def in_words(of: LeadState) -> str:
         )
     if of.this_record in REASONS and of.state != "dead-lettered":
         lines.append(f"The record of this receipt is not that lead: it is in the dead letters as {of.this_record}.")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _first_line(of: LeadState) -> str:
@@ -149,14 +149,20 @@ def _split(name: str) -> tuple[str, str]:
     tenant = tenant if slash else TENANT_DEFAULT
     if not _TENANT.fullmatch(tenant):
         raise BadName("a tenant is 1 to 64 letters, digits, '.', '_' or '-'; write TENANT/ID")
-    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX_CHARS:
-        raise BadName(f"a message id has 1 to {_MESSAGE_ID_MAX_CHARS} characters; write TENANT/ID")
+    # What is not printable includes the half characters that stand for bytes that are no UTF-8.
+    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX_CHARS or not message_id.isprintable():
+        raise BadName(f"a message id has 1 to {_MESSAGE_ID_MAX_CHARS} printable characters; write TENANT/ID")
     return tenant, message_id
 
 
-def _require_status_path(path: str) -> None:
-    if not re.fullmatch(r"/leads/[^/]+/[^/]+", path):
+def _status_path(url: str) -> str:
+    try:
+        path = urlsplit(url).path
+    except ValueError:  # a bracket that is not closed
+        path = ""
+    if not re.fullmatch(r"/leads/[^/]+/[^/]+", path) or not url.isprintable():
         raise BadName("such a URL is /leads/TENANT/ID, as the status_url of a receipt")
+    return path
 
 
 _Shape = TypeVar("_Shape")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from pipeline import topics
+from pipeline.embedded.process import port_is_free
 from pipeline.inspection.ages import first_records
 from pipeline.inspection.connection import Connection, connected
 from pipeline.inspection.errors import Unavailable
@@ -44,8 +46,9 @@ _OF_BROKER = ("safety", "topics", "clock")
 
 def _unreachable(settings: Settings, error: Unavailable) -> Finding:
     found, advice = re.split(r"[.;] ", error.message, maxsplit=1)
-    # The embedded broker is started by `leads up`: before that, nothing is wrong.
-    return (warning if settings.embedded else problem)("broker", found, f"{advice[:1].upper()}{advice[1:]}")
+    # The embedded broker is started by `leads up`: before that, nothing is wrong, unless `leads up` would say so.
+    is_startable = settings.embedded and error.exit_code != os.EX_CONFIG and port_is_free(settings.broker_port)
+    return (warning if is_startable else problem)("broker", found, f"{advice[:1].upper()}{advice[1:]}")
 
 
 async def _topics(connection: Connection, settings: Settings, brokers: int) -> list[Finding]:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from pipeline.inspection.positions import GroupPosition, PartitionPosition
 
-__all__ = ["age", "full", "summary"]
+__all__ = ["age", "brief", "full"]
 
 NONE = "–"
 _STATES = {
@@ -32,16 +32,46 @@ def full(found: Sequence[GroupPosition], app_id: str) -> RenderableType:
     return Group(*parts)
 
 
-def summary(found: Sequence[GroupPosition], app_id: str) -> RenderableType:
-    """One line for each topic and group, and the warnings."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("topic", "group", "members"):
-        table.add_column(name)
-    for name in ("lag", "oldest pending"):
-        table.add_column(name, justify="right")
+def brief(found: Sequence[GroupPosition], app_id: str, *, rows: int, lines: int) -> RenderableType:
+    """One line for each topic and group, those partitions that most wait for, the warnings, and where the rest is.
+
+    Args:
+        rows: of partitions.
+        lines: that all of it would take.
+    """
+    parts: list[RenderableType] = [_groups(found), *(line for one in found for line in _warnings(one, app_id))]
+    if rows:
+        parts.append(_most_behind(found, rows))
+    hint = f"All of it takes {lines} lines: enlarge the window, or use `leads offsets`."
+    return Group(*parts, Text(hint, style="dim"))
+
+
+def _groups(found: Sequence[GroupPosition]) -> Table:
+    table = _brief_table("topic", "group", "members", "owned", "lag", "oldest pending")
     for one in found:
-        table.add_row(one.topic, one.group, str(one.members), f"{one.lag:,}", _age_or_dash(one.oldest_pending_age_s))
-    return Group(table, *(line for one in found for line in _warnings(one, app_id)))
+        owned = f"{_owned(one)} of {len(one.partitions)}"
+        table.add_row(
+            one.topic, one.group, str(one.members), owned, f"{one.lag:,}", _age_or_dash(one.oldest_pending_age_s)
+        )
+    return table
+
+
+def _most_behind(found: Sequence[GroupPosition], rows: int) -> Table:
+    """Who has read to the end comes last, and of those whose partition nobody reads first."""
+    table = _brief_table("topic", "group", "part.", "committed", "lag", "owner")
+    every = [(group, one) for group in found for one in group.partitions]
+    for group, one in sorted(every, key=lambda each: (-(each[1].lag or 0), each[1].owner is not None))[:rows]:
+        _, _, _, committed, lag, _, owner = _cells(one)
+        table.add_row(group.topic, group.group, str(one.partition), committed, lag, owner)
+    return table
+
+
+def _brief_table(*names: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in names:
+        is_text = name in ("topic", "group", "owner")
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    return table
 
 
 def age(seconds: float) -> str:
@@ -67,10 +97,13 @@ def _table(position: GroupPosition) -> Table:
     for one in position.partitions:
         table.add_row(*_cells(one))
     table.add_section()
-    owned = sum(one.owner is not None for one in position.partitions)
     total = (f"{position.lag:,}", _age_or_dash(position.oldest_pending_age_s))
-    table.add_row("all", "", "", "", *total, f"{owned} of {len(position.partitions)} owned", style="bold")
+    table.add_row("all", "", "", "", *total, f"{_owned(position)} of {len(position.partitions)} owned", style="bold")
     return table
+
+
+def _owned(position: GroupPosition) -> int:
+    return sum(one.owner is not None for one in position.partitions)
 
 
 def _title(position: GroupPosition) -> Text:

@@ -289,3 +289,19 @@ def test_everything_wrong_at_once_and_nothing_is_left_out(installation: Installa
     assert "SQLITE_CANTOPEN" in only(found["sink"])["found"]
     assert "LEADS_SINK_URL" in only(found["sink"])["advice"]
     assert "is not a directory" in only(found["data directory"])["found"]
+
+
+def test_a_broker_that_hangs_or_asks_for_no_user_is_a_problem_where_leads_up_would_start_one(
+    installation: Installation,
+) -> None:
+    embedded = {"LEADS_BROKER_URL": "", "LEADS_BROKER_PORT": str(installation.broker.port)}
+    user = {"LEADS_BROKER_USERNAME": "alice", "LEADS_BROKER_PASSWORD": "s3cret"}
+    needless = only(doctor(installation, status=1, **embedded, **user)["broker"])
+    assert needless["level"] == "problem"
+    assert "asks for no user" in needless["found"]
+    installation.broker.pause()
+    hung = only(doctor(installation, status=1, **embedded)["broker"])
+    installation.broker.resume()
+    assert hung["level"] == "problem"
+    assert "(no answer)" in hung["found"]
+    assert hung["advice"].startswith("It hangs, or another program has its port: end that")

@@ -116,3 +116,11 @@ def test_a_broker_that_is_away_for_a_while_costs_nothing(installation: Installat
     installation.assert_once(sample())
     assert len(installation.rows()) == 900
     assert installation.dead_letters() == []
+
+
+def test_the_port_of_the_broker_is_that_of_no_worker(installation: Installation) -> None:
+    url = f"http://127.0.0.1:{installation.broker.port}"
+    command = [sys.executable, "-m", "pipeline", "send", "--url", url, str(SAMPLE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (69, "")
+    assert done.stderr.startswith(f"Error: {url}/leads speaks no HTTP: it is a Kafka broker")

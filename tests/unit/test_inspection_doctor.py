@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline import topics
+from pipeline.embedded import free_port
 from pipeline.inspection import broker, machine, sink
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.findings import Finding, Level, ok, problem, skipped, warning, worst
@@ -123,12 +126,33 @@ def test_a_record_of_the_future(newest_ms: float | None, expected: Level) -> Non
     assert clock(newest_ms, 1_000).level is expected
 
 
+def embedded(**given: str) -> Settings:
+    """With a broker that `leads up` would start at a port that is free."""
+    return Settings.from_env({"LEADS_BROKER_PORT": str(free_port()), **given})
+
+
 def test_an_embedded_broker_that_was_not_started_is_no_problem_yet() -> None:
     away = Unavailable("It does not answer. Start it.")
-    own = broker._unreachable(SETTINGS, away)
+    own = broker._unreachable(embedded(), away)
     assert (own.level, own.found, own.advice) == (Level.WARNING, "It does not answer", "Start it.")
     another = Settings.from_env({"LEADS_BROKER_URL": "kafka://host:1"})
     assert broker._unreachable(another, away).level is Level.PROBLEM
+
+
+def test_what_ends_leads_up_is_a_problem_with_an_embedded_broker_too() -> None:
+    final = Unavailable("It asks for no user; unset it.", status=os.EX_CONFIG)
+    assert broker._unreachable(embedded(), final).level is Level.PROBLEM
+
+
+async def test_a_port_that_another_program_has_is_another_advice_than_a_broker_that_is_not_there() -> None:
+    settings = embedded()
+    nobody, *_ = await broker.broker(settings)
+    assert (nobody.level, "Connection refused" in nobody.found) == (Level.WARNING, True)
+    assert nobody.advice.startswith("Start it with `leads up`")
+    async with await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", settings.broker_port):
+        somebody, *_ = await broker.broker(settings)
+    assert (somebody.level, "it closed the connection" in somebody.found) == (Level.PROBLEM, True)
+    assert somebody.advice.startswith("It hangs, or another program has its port: end that")
 
 
 def test_settings_that_cannot_be_used_are_named_and_the_others_count() -> None:

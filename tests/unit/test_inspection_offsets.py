@@ -12,10 +12,11 @@ from aiokafka.structs import TopicPartition
 from rich.console import Console
 
 from pipeline import topics
+from pipeline.commands import offsets
 from pipeline.inspection.members import Member, owners
 from pipeline.inspection.offsets import TOPICS
 from pipeline.inspection.positions import GroupPosition, PartitionPosition
-from pipeline.inspection.tables import age, full, summary
+from pipeline.inspection.tables import age, full
 
 
 def member(user_data: bytes | None, assigned: list[tuple[str, list[int]]] | None = None) -> Member:
@@ -151,12 +152,30 @@ def test_a_table_fits_with_the_url_of_a_worker_on_one_line(columns: int) -> None
     assert total.split() == ["all", f"{8 * 23_457:,}", "1", "h", "6", "min", "8", "of", "8", "owned"]
 
 
-def test_what_does_not_fit_is_told_in_one_line_for_each_group() -> None:
-    console = Console(width=80, force_terminal=False)
+@pytest.mark.parametrize("height", [24, 30])
+def test_a_window_that_is_too_small_shows_what_waits_most_and_where_the_rest_is(height: int) -> None:
+    rows = [PartitionPosition(n, 0, 100_000, 100_000 - n, "http://127.0.0.1:6066", None) for n in range(7)]
+    groups = [position(*rows, PartitionPosition(7, 0, 9, 9), group=f"crm{n}") for n in range(3)]
+    console = Console(width=80, height=height, force_terminal=False)
     with console.capture() as captured:
-        console.print(summary([position(PartitionPosition(0, 5, 9, 4))], "leads"))
-    assert "lead-captured" in captured.get()
-    assert "offsets 4 to 4 are lost" in captured.get()
+        console.print(offsets._fitting(console, groups, "leads"))
+    lines = captured.get().splitlines()
+    assert 20 <= len(lines) < height
+    assert max(len(line.rstrip()) for line in lines) <= 80
+    assert sum("7 of 8" in line for line in lines) == 3
+    behind = [line.split()[4] for line in lines if "http://127.0.0.1:6066" in line]
+    assert behind[:6] == ["6", "6", "6", "5", "5", "5"]
+    assert "lines: enlarge the window, or use `leads offsets`." in lines[-1]
+
+
+def test_warnings_come_before_the_partitions_and_a_large_window_has_all() -> None:
+    groups = [position(PartitionPosition(0, 5, 9, 4))]
+    for height, shown in ((12, "All of it takes 13 lines"), (5, "All of it"), (40, "0 of 1 owned")):
+        console = Console(width=80, height=height, force_terminal=False)
+        with console.capture() as captured:
+            console.print(offsets._fitting(console, groups, "leads"))
+        assert "offsets 4 to 4 are lost" in captured.get()
+        assert shown in captured.get()
 
 
 @pytest.mark.parametrize("name", ["offsets", "status", "dead_letters"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -189,9 +191,18 @@ def test_a_misspelt_variable_is_refused_with_the_right_one() -> None:
         Settings.from_env({"LEADS_BROKER_URI": "kafka://a:1"})
 
 
-def test_an_unknown_variable_is_refused_with_the_list() -> None:
+@pytest.mark.parametrize("name", ["LEADS_XYZZY", "LEADS_X", "LEADS_"])
+def test_an_unknown_variable_is_refused_with_the_list(name: str) -> None:
     with pytest.raises(BadSetting, match="LEADS_DATA_DIR, LEADS_DEDUPE_WINDOW"):
-        Settings.from_env({"LEADS_XYZZY": "1"})
+        Settings.from_env({name: "1"})
+
+
+def test_many_brokers_with_a_comma_behind_are_refused_at_once() -> None:
+    # In a process of its own: an expression that tries every way to split them would hold the lock of this one.
+    url = f"kafka://{','.join(f'host{n}:9092' for n in range(60))},"
+    code = f"from pipeline import values; values.broker_url({url!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=False)
+    assert "ValueError: write it as kafka://host:9092" in done.stderr
 
 
 def test_a_broker_of_ones_own_gets_three_replicas_of_which_two_must_answer() -> None:

@@ -50,7 +50,8 @@ def test_the_lead_that_is_named(name: str, lead: tuple[str, str]) -> None:
     assert lead_name(name) == lead
 
 
-@pytest.mark.parametrize("name", ["", "acme/", "/x", "a/b/c", "ac me/x", "x" * 129, "/leads/x", "http://other/x"])
+@pytest.mark.parametrize("name", ["", "acme/", "/x", "a/b/c", "ac me/x", "x" * 129, "/leads/x", "http://other/x",
+                                  "\udcff", "/leads/a/\udcff", "http://[x/leads/a/b", "a/\x1b[2J"])  # fmt: skip
 def test_what_names_no_lead(name: str) -> None:
     with pytest.raises(BadName):
         status_url(BASE, name)
@@ -95,6 +96,9 @@ async def answer(request: web.Request) -> web.Response:
         "away": problem(503, "Try again", "The owner is away.", headers={"Retry-After": "2"}),
         "none": problem(404, "No such lead", "Nothing came under this id."),
         "broken": web.Response(status=500, text="oops"),
+        "esc": web.json_response({**lead, "state": "dead-lettered", "reason": "\x1b]0;pwned\x07\x9b"}),
+        "esc-none": problem(404, "No\x1b[2J", "\u202e"),
+        "esc-away": problem(503, "Try", "again", headers={"Retry-After": "\u009b2"}),
         "odd": web.json_response({"hello": "world"}),
     }
     return answers[message_id]
@@ -127,6 +131,9 @@ async def run(*args: str) -> Result:
         ("acme/away", 69, "", "Try again: The owner is away. Ask again in 2 s."),
         ("acme/broken", 69, "", "What answers is no worker: status 500"),
         ("acme/odd", 69, "", "What answers is no worker: status 200"),
+        ("acme/esc", 0, "dead-lettered: \\u001b]0;pwned\\u0007\\u009b.", ""),
+        ("acme/esc-none", 1, "", "No\\u001b[2J: \\u202e"),
+        ("acme/esc-away", 69, "", "Ask again in \\u009b2 s."),
         ("acme/x/y", 2, "", "names no lead"),
     ],
 )

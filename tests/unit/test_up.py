@@ -214,6 +214,29 @@ def test_a_misspelt_setting_ends_every_command(
     assert capsys.readouterr().err.startswith("leads: LEADS_DATADIR is not a setting. Did you mean LEADS_DATA_DIR?")
 
 
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        ({"LEADS_SINK_URL": "mysql://user:s3cret@host/crm"}, "no sink has such a URL"),
+        ({"LEADS_SINK_PASSWORD": "s3cret"}, "it has no password"),
+    ],
+)
+def test_a_sink_that_does_not_exist_is_said_once_and_before_anything_starts(
+    given: dict[str, str], why: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "var"
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "up"],
+        env={**inherited, **given, "LEADS_DATA_DIR": str(directory), "LEADS_BROKER_PORT": str(free_port())},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (os.EX_CONFIG, "")
+    assert done.stderr.startswith(f"leads: LEADS_SINK_URL cannot be used: {why}")
+    assert "s3cret" not in done.stderr
+    assert not directory.exists()
+
+
 @pytest.mark.parametrize("command", ["up", "broker"])
 def test_a_command_without_the_app_does_not_load_it(command: str) -> None:
     script = f"""
