@@ -56,7 +56,7 @@ async def check(sink: PostgreSQLSink, url: str) -> str:
     name = without_secrets(url)
     try:
         # The sink's own way to connect, without what it makes on its first connection.
-        pool = await sink._new_pool(1)
+        pool = await sink.new_pool(1)
         try:
             async with pool.acquire() as connection, connection.transaction(readonly=True):
                 return f"{name} can be written{await _look(name, connection)}"

@@ -123,10 +123,11 @@ class PostgreSQLSink:
     async def _pool(self, kind: str, count_max: int) -> Any:
         async with self._making:
             if kind not in self._pools:
-                self._pools[kind] = await self._new_pool(count_max)
+                self._pools[kind] = await self.new_pool(count_max)
         return self._pools[kind]
 
-    def _new_pool(self, count_max: int) -> Any:
+    def new_pool(self, count_max: int) -> Any:
+        """Connections as the sink has them, at most `count_max`, none yet; to be awaited. Nothing is made there."""
         return asyncpg.create_pool(
             self._url,
             password=self._password,
