@@ -11,10 +11,20 @@ import asyncpg
 
 from pipeline.inspection.errors import SinkUnusable
 from pipeline.showing import without_secrets
-from pipeline.sinks.postgresql import VERSION, PostgreSQLSink
+from pipeline.sinks.postgresql import VERSION
 from pipeline.sinks.postgresql_errors import reason
 
-__all__ = ["check"]
+__all__ = ["SERVER_SETTINGS", "check"]
+
+CONNECT_TIMEOUT_S = 10.0
+#: What the sink sets for its connections, because not everything in between takes it, such as a pooler.
+SERVER_SETTINGS = {
+    "application_name": "leads",
+    "default_transaction_isolation": "read committed",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "5000",
+    "tcp_user_timeout": "5000",
+}
 
 #: The rights that a worker needs on each table.
 _RIGHTS = {
@@ -47,21 +57,26 @@ _ADVICE = {
 }
 
 
-async def check(sink: PostgreSQLSink, url: str) -> str:
-    """What is well with the database of `sink`, whose URL is `url`.
+async def check(url: str, password: str) -> str:
+    """What is well with the database at `url`; the password is empty where the URL holds it.
 
     Raises:
         SinkUnusable: workers cannot write it.
     """
     name = without_secrets(url)
     try:
-        # The sink's own way to connect, without what it makes on its first connection.
-        pool = await sink._new_pool(1)
+        connection = await asyncpg.connect(
+            url,
+            password=password or None,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=CONNECT_TIMEOUT_S,
+            server_settings=SERVER_SETTINGS,
+        )
         try:
-            async with pool.acquire() as connection, connection.transaction(readonly=True):
+            async with connection.transaction(readonly=True):
                 return f"{name} can be written{await _look(name, connection)}"
         finally:
-            pool.terminate()
+            connection.terminate()
     except SinkUnusable:
         raise
     except Exception as error:

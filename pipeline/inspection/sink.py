@@ -43,5 +43,5 @@ async def require_sink(settings: Settings) -> str:
     if scheme == "sqlite":
         return await asyncio.to_thread(sqlite_sink.check, Path(rest.removeprefix("///")).absolute())
     if isinstance(found, PostgreSQLSink):
-        return await postgresql_sink.check(found, settings.crm_url)
+        return await postgresql_sink.check(settings.crm_url, settings.sink_password)
     return f"{scheme}: what is written is gone with the worker"

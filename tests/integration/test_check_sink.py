@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.embedded import Postgres, free_port
 from pipeline.inspection.errors import SinkUnusable
+from pipeline.inspection.postgresql_sink import SERVER_SETTINGS
 from pipeline.inspection.sink import require_sink
 from pipeline.settings import Settings
 from pipeline.sinks.postgresql import PostgreSQLSink
@@ -112,6 +113,11 @@ def crm(server: Postgres) -> Crm:
     return Crm(server)
 
 
+async def test_it_connects_as_the_sink_does() -> None:
+    pool = PostgreSQLSink("postgresql://user@host/crm", lock_timeout_s=5.0)._new_pool(1)
+    assert pool._connect_kwargs["server_settings"] == SERVER_SETTINGS
+
+
 def test_an_empty_database_then_the_crm_s(crm: Crm) -> None:
     assert "can be written; the first worker makes its tables" in crm.look()
     assert crm.look().endswith("can be written")  # the sink has made them meanwhile
@@ -170,7 +176,7 @@ def test_no_such_database(crm: Crm) -> None:
 
 
 def test_a_server_that_is_frozen_and_one_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.sinks.postgresql.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("pipeline.inspection.postgresql_sink.CONNECT_TIMEOUT_S", 0.5)
     with Postgres(tmp_path / "pg", port=free_port()) as own:
         settings = Settings.from_env({"LEADS_SINK_URL": own.url})
         own.pause()
