@@ -13,7 +13,7 @@ from pipeline.embedded import BrokerError
 from pipeline.lab.bench import NAMES, Report, measure
 from pipeline.lab.bench_report import table, verdicts
 from pipeline.lab.bench_sizes import FULL, QUICK
-from pipeline.lab.bench_worker import BenchError
+from pipeline.lab.program import LabError
 from pipeline.settings import Settings
 
 __all__ = ["bench"]
@@ -39,7 +39,7 @@ def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> N
     try:
         sizes = QUICK if quick else FULL
         report = measure(names or NAMES, sizes, seed=seed, say=_progress(started_s), random_ids=random_ids)
-    except (BenchError, BrokerError) as error:
+    except (LabError, BrokerError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise click.Abort from None

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embedded.broker import Broker
+from pipeline.embedded.config import Extra
 from pipeline.embedded.errors import BrokerError
 from pipeline.embedded.process import free_port
 from pipeline.embedded.storage import cluster_id
@@ -27,6 +28,7 @@ class Cluster:
         ports: TCP ports of the nodes; None: free ones are looked for now.
         heap_mb: upper limit of each JVM's heap in MiB.
         full_jit: as for `Broker`.
+        extras: what each node needs besides.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Cluster:
         ports: Sequence[int] | None = None,
         heap_mb: int = 256,
         full_jit: bool = False,
+        extras: Sequence[Extra] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         ports = _free_ports(size) if ports is None else ports
@@ -51,8 +54,9 @@ class Cluster:
                 full_jit=full_jit,
                 node_id=node,
                 voters=voters,
+                extra=extra,
             )
-            for node, port in zip(voters, ports, strict=True)
+            for node, port, extra in zip(voters, ports, extras or [Extra()] * size, strict=True)
         ]
 
     @property

@@ -104,7 +104,7 @@ def measure(
         random_ids: see `Workload`.
 
     Raises:
-        BenchError: a worker ended or stalled, or our results are wrong.
+        LabError: a worker ended or stalled, or our results are wrong.
         BrokerError: the broker cannot be started.
     """
     directory = Path(tempfile.mkdtemp(prefix="leads-bench-"))

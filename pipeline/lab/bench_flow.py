@@ -16,7 +16,8 @@ from pipeline.lab.bench_clock import Clock, Reading
 from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.bench_report import OURS, STOCK_TAKE, Run
-from pipeline.lab.bench_worker import BenchError, Worker
+from pipeline.lab.program import LabError
+from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
@@ -114,7 +115,7 @@ class Flow:
         clock = Clock()
         committed_s = await watch(self._at.kafka, race, clock)
         if clock.first is None or clock.timed == 0:
-            raise BenchError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
+            raise LabError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
         complete = committed_s is not None or clock.count >= race.expected
         # The dedupe is counted by what goes in, repeats too; the path by the rows that come out.
         scale = 1.0 if self._writes_rows else workload.count / (clock.count if complete else race.expected)
@@ -134,15 +135,15 @@ class Flow:
     async def _require_exact(self, run: Run, workload: Workload, crm: Path) -> None:
         """Every lead once, and nothing else: a rate of wrong results is worth nothing."""
         if run.committed_s is None:
-            raise BenchError(
+            raise LabError(
                 f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall"
             )
         keys: Sequence[bytes | None]
         keys = _keys(crm) if self._writes_rows else await self._at.kafka.keys(ACCEPTED)
         if flaws := workload.flaws(keys):
-            raise BenchError(f"Our {self._name} is wrong: {flaws}")
+            raise LabError(f"Our {self._name} is wrong: {flaws}")
         if letters := await self._at.kafka.end(DEAD_LETTER):
-            raise BenchError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
+            raise LabError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
 
 
 async def watch(kafka: Kafka, race: Race, clock: Clock) -> float | None:
@@ -167,7 +168,7 @@ async def watch(kafka: Kafka, race: Race, clock: Clock) -> float | None:
         if clock.idle_s(now_s) > STALL_S or clock.seconds > race.limit_s:
             return None
         if clock.first is None and now_s - race.worker.started_s > START_MAX_S:
-            raise BenchError(f"No result after {START_MAX_S:g} s:\n{race.worker.last_lines()}")
+            raise LabError(f"No result after {START_MAX_S:g} s:\n{race.worker.last_lines()}")
         await asyncio.sleep(POLL_S)
 
 

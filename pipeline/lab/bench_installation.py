@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.lab.bench_kafka import Kafka
-from pipeline.lab.bench_worker import Worker
+from pipeline.lab.worker import Worker
 from pipeline.settings import Settings
 
 __all__ = ["Installation"]

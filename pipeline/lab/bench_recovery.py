@@ -12,7 +12,8 @@ from pipeline.dedupe import Seen
 from pipeline.lab.bench_clock import Clock, Reading
 from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_report import OURS, Run
-from pipeline.lab.bench_worker import BenchError, Worker
+from pipeline.lab.program import LabError
+from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
 
 __all__ = ["Recovery"]
@@ -88,13 +89,13 @@ class Recovery:
         for number in range(0, self._our_keys, max(1, self._our_keys // SAMPLE_KEYS)):
             entry = worker.ask(f"/tables/seen/default/{self._leads.message_id(number)}")
             if entry is None or entry.get("offset") != number:
-                raise BenchError(f"Our recovery is wrong: key {number} of {self._our_keys} is {entry}")
+                raise LabError(f"Our recovery is wrong: key {number} of {self._our_keys} is {entry}")
 
     async def _measure(self, contender: str, worker: Worker, keys: int, restored: _Restored) -> Run:
         clock = await _watch(worker, keys, restored)
         assert clock.first is not None
         if clock.timed <= 0:
-            raise BenchError(f"{contender}: the recovery of {keys:,} keys is too short to be timed")
+            raise LabError(f"{contender}: the recovery of {keys:,} keys is too short to be timed")
         return Run(
             contender=contender,
             rate=clock.rate,
@@ -117,7 +118,7 @@ async def _watch(worker: Worker, keys: int, restored: _Restored) -> Clock:
         if count is not None:
             clock.take(Reading(time.monotonic(), count, worker.cpu_s))
         if time.monotonic() - worker.started_s > RECOVERY_MAX_S:
-            raise BenchError(f"No recovery within {RECOVERY_MAX_S:g} s:\n{worker.last_lines()}")
+            raise LabError(f"No recovery within {RECOVERY_MAX_S:g} s:\n{worker.last_lines()}")
         await asyncio.sleep(POLL_S)
     return clock
 

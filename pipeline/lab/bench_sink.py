@@ -22,7 +22,7 @@ from pipeline.lab.bench_clock import Clock
 from pipeline.lab.bench_flow import Race, sqlite_rows, watch
 from pipeline.lab.bench_installation import Installation
 from pipeline.lab.bench_report import Run
-from pipeline.lab.bench_worker import BenchError
+from pipeline.lab.program import LabError
 from pipeline.lab.workload import Workload
 from pipeline.sinks import AcceptedLead, Checkpoint, Lane, StreamOffset
 from pipeline.sinks.contact import address
@@ -96,7 +96,7 @@ class SinkRuns:
             race = Race(worker, name, (ACCEPTED,), count, count, expected, self._limit_s)
             committed_s = await watch(self._at.kafka, race, clock)
             if committed_s is None or clock.first is None or clock.timed == 0 or clock.count != expected:
-                raise BenchError(f"{contender}: {clock.count:,} of {expected:,} rows")
+                raise LabError(f"{contender}: {clock.count:,} of {expected:,} rows")
             cpu_s_per_100k = clock.cpu_s / clock.timed * 100_000
             start_s = clock.first.time_s - worker.started_s
             return _run(contender, clock.rate, clock.seconds, cpu_s_per_100k, worker.peak_rss_mib, expected, start_s)

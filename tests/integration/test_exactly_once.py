@@ -19,11 +19,11 @@ import asyncpg
 import pytest
 
 from pipeline.embedded import Postgres, free_port
+from pipeline.lab.proxy import Proxy
 from pipeline.sinks import Sink, sink_for
 from pipeline.topics import ACCEPTED
 from tests.integration.installation import Installation
 from tests.integration.loading import LOAD_PER_S, loaded
-from tests.integration.proxy import Proxy
 
 pytestmark = pytest.mark.integration
 

@@ -1,28 +1,45 @@
-"""A TCP proxy that cuts connections: all of them, or one just before an answer would come back."""
+"""A TCP proxy that delays what it passes on, cuts connections, passes nothing on, or loses answers."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from types import TracebackType
+from typing import Self
 
 from pipeline.embedded import free_port
 
+__all__ = ["Proxy"]
+
+PIECE_BYTES = 65536
+#: How often a held piece looks whether it may go on.
+HELD_POLL_S = 0.02
+
 
 class Proxy:
-    """Passes bytes on between `port` of this machine and `target`, in a thread of its own."""
+    """Passes bytes on between `port` of this machine and `target`, in a thread of its own.
 
-    def __init__(self, target: int) -> None:
-        self.port = free_port()
-        #: Answers that get lost: the bytes are dropped, and the connection is cut.
+    Args:
+        target: a port of this machine.
+        port: where to listen; default: a free one.
+    """
+
+    def __init__(self, target: int, *, port: int | None = None) -> None:
+        self.port = port or free_port()
+        #: How long each piece waits before it is passed on, both ways; what follows waits behind it.
+        self.delay_s = 0.0
+        #: While it is true nothing is passed on, and connections stay open, as in a network that drops packets.
+        self.holds = False
+        #: Answers that get lost: the bytes are dropped, and the connection is cut. Only those of PostgreSQL's to the
+        #: statement of a batch.
         self.answers_to_lose = 0
         self.answers_lost = 0
         self._target = target
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
 
-    def __enter__(self) -> Proxy:
+    def __enter__(self) -> Self:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
         return self
@@ -66,14 +83,21 @@ class Proxy:
     ) -> None:
         asked = False
         try:
-            while piece := await reader.read(65536):
+            while piece := await reader.read(PIECE_BYTES):
                 # Not the first answers of a connection, which are about who it is.
                 if are_answers and asked and self.answers_to_lose > 0 and b"SELECT 1" in piece:
                     self.answers_to_lose -= 1
                     self.answers_lost += 1
                     return
                 asked = True
+                await self._wait()
                 writer.write(piece)
                 await writer.drain()
         except OSError:
             return
+
+    async def _wait(self) -> None:
+        if self.delay_s > 0:
+            await asyncio.sleep(self.delay_s)
+        while self.holds:  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(HELD_POLL_S)
