@@ -79,6 +79,7 @@ def _memory(rest: str) -> Sink:
 def _postgresql(url: str, password: str, lock_timeout_s: float) -> Sink:
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # as the resolver will
         complete = parts.path.strip("/") and (parts.hostname or "host=" in parts.query) and parts.port != 0
     except ValueError:
         complete = False

@@ -20,7 +20,7 @@ from pipeline.sinks.base import (
     StreamOffset,
     WrittenLead,
 )
-from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason
+from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason, why_unusable
 from pipeline.sinks.postgresql_rows import FIND, first_offset, insert, put_offset
 
 __all__ = ["PostgreSQLSink"]
@@ -114,7 +114,7 @@ class PostgreSQLSink:
             if is_passing(error):
                 raise SinkUnavailable(reason(error)) from None
             if is_unusable(error):
-                raise SinkUnusable(f"its tables are not ours: {reason(error)}") from None
+                raise SinkUnusable(why_unusable(error)) from None
             raise
         finally:
             if connection is not None:

@@ -6,13 +6,14 @@ import asyncpg
 
 from pipeline.sinks.base import Fenced, RecordsRejected
 
-__all__ = ["is_passing", "is_records", "is_unusable", "reason"]
+__all__ = ["is_passing", "is_records", "is_unusable", "reason", "why_unusable"]
 
 #: Classes and codes of what passes by itself, or when an operator mends it: the leads wait.
 _PASSING = (
     "08",  # connection
     "28",  # user or password
     "3D000",  # no such database
+    "3F000",  # no schema that this user may use
     "40",  # serialization failure, deadlock
     "42501",  # a right that was not granted
     "25006",  # read only: a standby
@@ -31,13 +32,19 @@ def is_passing(error: BaseException) -> bool:
     """Whether the same call may succeed later."""
     if isinstance(error, asyncpg.PostgresError):
         return _code(error).startswith(_PASSING)
+    if isinstance(error, asyncpg.ClientConfigurationError):  # an InterfaceError, too
+        return False
     # A connection that broke in the middle: asyncpg says so with errors of its interface.
     return isinstance(error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError)
 
 
 def is_unusable(error: BaseException) -> bool:
-    """Whether the tables are not ours: an unknown table, column or function."""
-    return isinstance(error, asyncpg.PostgresError) and _code(error).startswith("42")
+    """Whether the tables are not ours: an unknown table, column or function; or an option of the URL is wrong."""
+    return (
+        isinstance(error, asyncpg.ClientConfigurationError)
+        or (isinstance(error, asyncpg.PostgresError)
+        and _code(error).startswith("42"))
+    )
 
 
 def is_records(error: BaseException) -> bool:
@@ -45,6 +52,13 @@ def is_records(error: BaseException) -> bool:
     if isinstance(error, asyncpg.PostgresError):
         return _code(error).startswith(_RECORDS)
     return isinstance(error, Fenced | RecordsRejected)
+
+
+def why_unusable(error: BaseException) -> str:
+    """In words. Never the driver's text, which may hold the URL."""
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return "the options of LEADS_SINK_URL are wrong"
+    return f"its tables are not ours: {reason(error)}"
 
 
 def reason(error: BaseException) -> str:

@@ -15,7 +15,7 @@ import msgspec
 
 from pipeline.sinks.base import AcceptedLead, Checkpoint, Fenced, Lane, Mark, StreamOffset
 
-__all__ = ["COLUMNS", "FIND", "columns", "find_offset", "first_offset", "insert", "put_offset"]
+__all__ = ["COLUMNS", "FIND", "STATEMENTS", "columns", "find_offset", "first_offset", "insert", "put_offset"]
 
 #: Of `lead`, as they are given.
 COLUMNS = (
@@ -82,6 +82,9 @@ ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET
     next_offset = excluded.next_offset, log_id = excluded.log_id, last_offset = excluded.last_offset,
     last_time_ms = excluded.last_time_ms, last_key = excluded.last_key
 """
+
+#: All that a worker does once its tables are there, each with the number of its parameters.
+STATEMENTS = ((_STEP_AND_INSERT, 23), (_ADD_OFFSET, 8), (_PUT_OFFSET, 8), (FIND, 2))
 
 
 async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> int:

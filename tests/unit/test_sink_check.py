@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from pipeline.inspection import sqlite_sink
+from pipeline.inspection.errors import SinkUnusable
 from pipeline.inspection.findings import Level
 from pipeline.inspection.sink import sink
 from pipeline.settings import Settings
+from pipeline.sinks import SinkUnavailable
 from pipeline.sinks.sqlite import SQLiteSink
 
 NOT_OURS = "has a table {} that is not the CRM's: {}"
@@ -161,6 +163,32 @@ def test_one_that_another_program_has_locked(tmp_path: Path, monkeypatch: pytest
 def test_one_that_is_gone_and_has_left_its_log(tmp_path: Path) -> None:
     (tmp_path / "crm-wal").write_bytes(b"rows")
     assert "crm-wal, which has rows, is there" in look(tmp_path / "crm").found
+
+
+def test_a_path_that_leads_nowhere_and_what_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "crm")
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in (
+        (tmp_path / "circle", "cannot be opened: Too many levels of symbolic links"),
+        (tmp_path / "circle" / "crm", "cannot be opened: Too many levels of symbolic links"),
+        (tmp_path / ("a" * 300), "cannot be opened: File name too long"),
+        (tmp_path / "nowhere", f"is a link to {tmp_path / 'gone' / 'crm'}, whose directory is not there"),
+        (tmp_path / "pipe", "is not a file"),
+        (Path("/dev/full"), "is not a file"),
+    ):
+        with pytest.raises(SinkUnusable, match=why):
+            sqlite_sink.check(path)
+        with pytest.raises(SinkUnavailable):
+            make(path)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "crm")
+    assert look(path).found.endswith("is not there yet; the first worker makes it")
+    make(path)
+    assert look(path).found == f"the database {path} can be written"
 
 
 def check_sink(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:

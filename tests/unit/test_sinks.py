@@ -365,6 +365,11 @@ class TestURL:
             sink_for(url)
         assert "hunter2" not in str(failure.value)
 
+    @pytest.mark.parametrize("host", ["a..b", "a" * 64, "h:99999"])
+    def test_what_is_no_host(self, host: str) -> None:
+        with pytest.raises(ValueError, match="write it as postgresql://"):
+            sink_for(f"postgresql://u@{host}/crm")
+
 
 def _ms(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp() * 1000)
