@@ -40,10 +40,8 @@ def is_passing(error: BaseException) -> bool:
 
 def is_unusable(error: BaseException) -> bool:
     """Whether the tables are not ours: an unknown table, column or function; or an option of the URL is wrong."""
-    return (
-        isinstance(error, asyncpg.ClientConfigurationError)
-        or (isinstance(error, asyncpg.PostgresError)
-        and _code(error).startswith("42"))
+    return isinstance(error, asyncpg.ClientConfigurationError) or (
+        isinstance(error, asyncpg.PostgresError) and _code(error).startswith("42")
     )
 
 

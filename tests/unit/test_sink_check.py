@@ -226,3 +226,13 @@ def test_the_command_with_a_sink_that_does_not_exist_and_its_password() -> None:
         assert done.returncode == os.EX_CONFIG
         assert "LEADS_SINK_URL cannot be used: no sink has such a URL" in done.stdout + done.stderr
         assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_what_the_locale_cannot_say_is_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "check-sink"],
+        env={**os.environ, "LEADS_SINK_URL": f"sqlite:///{tmp_path}/kühe✓", "PYTHONIOENCODING": "latin-1"},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"k\xfche\\u2713 is not there yet" in done.stdout
