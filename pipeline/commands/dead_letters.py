@@ -43,8 +43,7 @@ def dead_letters() -> None:
     Kafka is asked directly, so this works while all workers are down. The place of a letter is its PARTITION and OFFSET
     in lead-dead-letter. A letter that was appended again after a crash is shown once.
 
-    The exit status is 69 when the broker does not answer, 65 at a record that cannot be read, 1 when there is no such
-    topic yet, 130 at Ctrl-C.
+    The exit status is 69 when the broker does not answer, 1 when there is no such topic yet, 130 at Ctrl-C.
     """
 
 

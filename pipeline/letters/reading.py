@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from pipeline.letters.found import DeadLetter, Recent, found
 from pipeline.settings import Settings
 from pipeline.topic_names import DEAD_LETTER
 
-__all__ = ["Reading", "Spans", "Unreadable", "partitions", "spans"]
+__all__ = ["Reading", "Spans", "partitions", "spans"]
 
 AT_ONCE_MAX_RECORDS = 500
 POLL_MS = 200
@@ -47,10 +46,6 @@ async def partitions(connection: Connection, settings: Settings, topic: str) -> 
 async def spans(connection: Connection, settings: Settings) -> Spans:
     """What `lead-dead-letter` has now. Raises as `partitions`."""
     return await connection.bounds(await partitions(connection, settings, DEAD_LETTER))
-
-
-class Unreadable(Unavailable):
-    """A record that no consumer here can read."""
 
 
 class Reading:
@@ -81,7 +76,6 @@ class Reading:
 
         Raises:
             KafkaError: a broker does not answer.
-            Unreadable: there is a record that cannot be read.
         """
         done = 0
         for tp, (start, end) in wanted.items():
@@ -130,12 +124,4 @@ async def _some(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Any]:
         # Retention was faster.
         consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])
         return []
-    except UnicodeDecodeError:
-        # aiokafka gives nothing of its batch, and does not get past it.
-        place = f"{tp.topic}/{tp.partition}, at offset {await consumer.position(tp)} or soon after it"
-        raise Unreadable(
-            f"A header of a record in {place}, has a name that is not UTF-8. Workers cannot read it either; "
-            "have what lies before and with it deleted (kafka-delete-records), or its partition read elsewhere.",
-            status=os.EX_DATAERR,
-        ) from None
     return list(fetched.get(tp, ()))

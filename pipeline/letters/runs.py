@@ -11,9 +11,9 @@ from pipeline.inspection.connection import connected
 from pipeline.letters.filters import Filters
 from pipeline.letters.found import DeadLetter
 from pipeline.letters.output import Output
-from pipeline.letters.reading import Reading, Spans, Unreadable, partitions, spans
+from pipeline.letters.reading import Reading, Spans, partitions, spans
 from pipeline.letters.replay import Outcome, Replay
-from pipeline.letters.sending import GaveUp, gave_up, pretending, sending
+from pipeline.letters.sending import gave_up, pretending, sending
 from pipeline.settings import Settings
 from pipeline.topic_names import ACCEPTED, DEAD_LETTER
 
@@ -95,12 +95,8 @@ async def replay(
                         group=None if filters.group else settings.app_id,
                         told=lambda one, why: output.print(shown(one, why)),
                     )
-                    try:
-                        async for one in reading.letters(connection.consumer, wanted, moved=output.moved):
-                            await work.take(one)
-                    except Unreadable as error:
-                        await work.flush()
-                        raise GaveUp(error.message, status=error.exit_code) from None
+                    async for one in reading.letters(connection.consumer, wanted, moved=output.moved):
+                        await work.take(one)
                     await work.flush()
         except KafkaError as error:
             raise gave_up(settings, error, patience_s=patience_s) from None

@@ -26,7 +26,7 @@ CLOSE_S = 2.0
 
 
 class GaveUp(Unavailable):
-    """A replay cannot go on: it lost the broker, which may also refuse it, or cannot read on; some may be sent."""
+    """A replay lost the broker, or the broker refuses it; some leads may be sent."""
 
 
 @asynccontextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -224,40 +223,6 @@ def many(installation: Installation, count: int) -> None:
     """Letters of `count` leads."""
     installation.create_topics()
     append(installation, *(letter(one, n) for n, one in enumerate(leads(count))))
-
-
-UNREADABLE = """
-import asyncio, sys
-from aiokafka import AIOKafkaProducer
-
-class Name(str):
-    def encode(self, *how):
-        return bytes([255])
-
-async def main():
-    async with AIOKafkaProducer(bootstrap_servers=sys.argv[1]) as producer:
-        await producer.send_and_wait("lead-dead-letter", b"", partition=7, headers=[(Name("name"), b"")])
-
-asyncio.run(main())
-"""
-
-
-def test_a_record_that_nobody_can_read_is_said_and_what_is_before_it_is_sent(installation: Installation) -> None:
-    installation.create_topics()
-    mine = next(one for one in leads(100) if partition(key(one)) == 0)
-    append(installation, letter(mine, 0))
-    # Only its Python, not its C, asks the name of a header for its bytes.
-    subprocess.run(
-        [sys.executable, "-c", UNREADABLE, *installation.bootstrap],
-        env={**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}, check=True,
-    )  # fmt: skip
-    for args in (["list"], ["replay", "--all"]):
-        done = run(installation, "dead-letters", *args)
-        assert done.returncode == os.EX_DATAERR
-        assert "A header of a record in lead-dead-letter/7, at offset 0 or soon after it" in done.stderr
-        assert "Traceback" not in done.stderr
-    assert done.stdout.startswith("1 lead sent to lead-accepted, the rest not confirmed")
-    assert len(accepted(installation)) == 1
 
 
 def test_a_reader_that_goes_away_ends_it_quietly_and_a_full_disk_with_a_sentence(installation: Installation) -> None:
