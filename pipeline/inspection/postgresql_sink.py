@@ -193,10 +193,13 @@ def _explained(name: str, error: Exception) -> SinkUnusable:
         found = f"a file that {name} names, or its socket, is not there"
         return SinkUnusable(found, "Start it, or correct LEADS_SINK_URL.")
     if isinstance(error, ConnectionRefusedError):
-        return SinkUnusable(f"nothing listens at {name}", f"Start it. {_RUNS}")
+        return SinkUnusable(f"nothing listens at {name}", "Start it, or correct LEADS_SINK_URL.")
     if isinstance(error, socket.gaierror):
         status = os.EX_CONFIG if error.errno == socket.EAI_NONAME else os.EX_UNAVAILABLE
         return SinkUnusable(f"the host of {name} is not known", "Correct LEADS_SINK_URL, or the DNS.", status=status)
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        advice = "Set it up in the server, or leave sslmode out of LEADS_SINK_URL."
+        return SinkUnusable(f"{name} speaks no TLS", advice, status=os.EX_CONFIG)
     if isinstance(error, TimeoutError):
         return SinkUnusable(f"{name} does not answer", f"It hangs, or a firewall is in between. {_RUNS}")
     if isinstance(error, ValueError):  # of which asyncpg makes its errors of configuration

@@ -60,7 +60,7 @@ def sink_for(url: str, *, password: str = "", lock_timeout_s: float = 5.0) -> Si
         return _sqlite(rest)
     if scheme == "memory":
         return _memory(rest)
-    raise ValueError("no sink has such a URL; the known ones start with sqlite:, postgresql: or memory:")
+    raise ValueError("no sink has such a URL; the known ones start with sqlite: or postgresql:")
 
 
 def _sqlite(rest: str) -> Sink:

@@ -83,7 +83,7 @@ class StatusView:
     def _question(self, request: web.Request) -> _Question:
         tenant, message_id = request.match_info["tenant"], request.match_info["message_id"]
         if flaw := name_flaw(tenant, message_id):
-            raise Problem(404, "No lead has this name", f"{flaw[:1].upper()}{flaw[1:]}.", headers=NO_STORE)
+            raise Problem(404, "No lead has this name", f"{flaw}.", headers=NO_STORE)
         partition = self._peers.partition(f"{tenant}/{message_id}".encode())
         given = [request.query.get(name) for name in ("partition", "offset")]
         if given == [None, None]:

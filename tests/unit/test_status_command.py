@@ -125,7 +125,12 @@ async def run(*args: str) -> Result:
         ("w", 0, "default/w is written", ""),
         ("acme/a b?c", 0, "acme/a b?c is pending", ""),
         ("/leads/acme/w?partition=2&offset=0", 0, "acme/w is pending", ""),
-        ("acme/dead", 0, "acme/dead is dead-lettered: rejected. It will not be written; it is kept at 12 of", ""),
+        (
+            "acme/dead",
+            0,
+            "acme/dead is dead-lettered: rejected: it is kept, and not in the CRM. See: leads dead-letters show",
+            "",
+        ),
         ("acme/none", 1, "", "No such lead: Nothing came under this id."),
         ("acme/bad", 2, "", "Bad request: That is no message id."),
         ("acme/away", 69, "", "Try again: The owner is away. Ask again in 2 s."),
