@@ -36,6 +36,10 @@ VERSION = 1
 SCHEMA_LOCK = 0x1EAD5
 
 
+class Unexpected(Exception):
+    """An error that nobody has thought of: its name and code."""
+
+
 class PostgreSQLSink:
     """Writes leads to the database at `url` (`postgresql://user@host:5432/name`, with asyncpg's options).
 
@@ -107,7 +111,7 @@ class PostgreSQLSink:
                 await self._make(connection)
             yield connection
         except BaseException as error:
-            if connection is not None and not is_records(error):
+            if connection is not None and (not is_records(error) or connection.is_in_transaction()):
                 # At once: whoever is cancelled must not wait for a database that does not answer.
                 with suppress(asyncpg.InterfaceError):  # the pool has dropped it already, because it was cut
                     connection.terminate()
@@ -115,6 +119,8 @@ class PostgreSQLSink:
                 raise SinkUnavailable(reason(error)) from None
             if is_unusable(error):
                 raise SinkUnusable(f"its tables are not ours: {reason(error)}") from None
+            if isinstance(error, asyncpg.PostgresError):
+                raise Unexpected(reason(error)) from None  # its text may quote a record, and ends in the log
             raise
         finally:
             if connection is not None:
@@ -147,18 +153,23 @@ class PostgreSQLSink:
         )
 
     async def _make(self, connection: Any) -> None:
-        async with self._making, connection.transaction():
+        async with self._making:
             if self._is_made:
                 return
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
-            await connection.execute("CREATE TABLE IF NOT EXISTS leads_schema (version integer NOT NULL)")
+            # Statements, here and in `_rejected`: asyncpg's own transaction would ask a database that does not answer
+            # to roll back before whoever is cancelled may go. A connection that is left in one is not used again.
+            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            # Asked before it is made: whoever may write the tables need not be allowed to make them.
+            if await connection.fetchval("SELECT to_regclass('leads_schema') IS NULL"):
+                await connection.execute("CREATE TABLE leads_schema (version integer NOT NULL)")
             version = await connection.fetchval("SELECT max(version) FROM leads_schema")
             if version is None:
                 await connection.execute(resources.files(__package__).joinpath("postgresql.sql").read_text())
                 await connection.execute("INSERT INTO leads_schema VALUES ($1)", VERSION)
             elif version > VERSION:
                 raise SinkUnusable(f"it has version {version} of the schema, and this program {VERSION}")
-        self._is_made = True
+            await connection.execute("COMMIT")
+            self._is_made = True
 
 
 async def _init(connection: Any) -> None:
@@ -173,25 +184,28 @@ async def _leave_as_it_is(connection: Any) -> None:
 
 
 async def _rejected(connection: Any, leads: Sequence[AcceptedLead]) -> dict[int, str]:
-    """Which leads the database refuses, and its code for why: by halves, and everything rolled back."""
+    """Which leads the database refuses, and its code for why: by halves, and everything rolled back.
+
+    In the order of their log: of two that exclude each other the first one stays.
+    """
     reasons: dict[int, str] = {}
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        pending = [range(len(leads))]
-        while pending:
-            some = pending.pop()
-            try:
-                async with connection.transaction():
-                    await insert(connection, leads[some.start : some.stop], None)
-            except asyncpg.PostgresError as error:
-                if not is_records(error):
-                    raise
-                if len(some) == 1:
-                    reasons[some.start] = reason(error)
-                else:
-                    middle = some.start + len(some) // 2
-                    pending += [range(some.start, middle), range(middle, some.stop)]
-    finally:
-        await transaction.rollback()
+    # What is checked at the end of a transaction would be found there only, and of no record.
+    await connection.execute("BEGIN; SET CONSTRAINTS ALL IMMEDIATE")
+    pending = [range(len(leads))]
+    while pending:
+        some = pending.pop()
+        await connection.execute("SAVEPOINT half")
+        try:
+            await insert(connection, leads[some.start : some.stop], None)
+        except asyncpg.PostgresError as error:
+            if not is_records(error):
+                raise
+            await connection.execute("ROLLBACK TO half")
+            if len(some) == 1:
+                reasons[some.start] = reason(error)
+            else:
+                middle = some.start + len(some) // 2
+                pending += [range(middle, some.stop), range(some.start, middle)]
+        await connection.execute("RELEASE half")
+    await connection.execute("ROLLBACK")
     return reasons

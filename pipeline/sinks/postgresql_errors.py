@@ -23,8 +23,8 @@ _PASSING = (
     "58",  # the system's input and output
     "XX",  # internal: a damaged file
 )
-#: Of what a record can be refused for: its data, a constraint, a trigger, a limit.
-_RECORDS = ("22", "23", "44", "54", "P0001")
+#: Of what a record can be refused for: its data, a constraint, a limit, or a trigger, whose code fails or raises.
+_RECORDS = ("09", "20", "21", "22", "23", "2F", "38", "39", "44", "54", "P0")
 
 
 def is_passing(error: BaseException) -> bool:
@@ -42,6 +42,8 @@ def is_unusable(error: BaseException) -> bool:
 
 def is_records(error: BaseException) -> bool:
     """Whether a record of the batch may be at fault, or the batch; the connection is as good as before."""
+    if isinstance(error, asyncpg.UnknownPostgresError):
+        return True  # PostgreSQL has no such code: a trigger has one of its own
     if isinstance(error, asyncpg.PostgresError):
         return _code(error).startswith(_RECORDS)
     return isinstance(error, Fenced | RecordsRejected)

@@ -131,6 +131,8 @@ def test_tables_that_another_user_has_made(crm: Crm) -> None:
     crm.allow("SELECT ON leads_schema")
     crm.allow("SELECT, INSERT, UPDATE ON lead, contact, stream_offset")
     assert crm.look().endswith("can be written")
+    crm.refuse("CREATE ON SCHEMA public")  # which is for who makes them
+    assert crm.look().endswith("can be written")
 
 
 def test_a_table_of_somebody_else(crm: Crm) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,10 +13,10 @@ import pytest
 
 from pipeline.embedded import Postgres, free_port
 from pipeline.lead import Lead
-from pipeline.sinks import SinkUnavailable, SinkUnusable
+from pipeline.sinks import AcceptedLead, RecordsRejected, SinkUnavailable, SinkUnusable
 from pipeline.sinks.contact import Contact
-from pipeline.sinks.postgresql import PostgreSQLSink
-from tests.unit.sink_contract import LANE, SinkContract, at, batch, lead_of, step
+from pipeline.sinks.postgresql import SCHEMA_LOCK, PostgreSQLSink
+from tests.unit.sink_contract import LANE, SECRET, SinkContract, accepted, at, batch, lead_of, step
 
 pytestmark = pytest.mark.integration
 
@@ -75,6 +76,56 @@ class PostgreSQLStore:
             WHEN (NEW.message_id = '{message_id}') EXECUTE FUNCTION refuse()
         """)
 
+    async def trigger(self, does: str, message_id: str, *, late: bool = False) -> None:
+        """Something else that happens when the lead of this name is inserted, or at the end of its transaction."""
+        await self.query(f"""
+            CREATE FUNCTION does() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does} RETURN NEW; END $$;
+        """)
+        kind, deferred = ("TRIGGER does BEFORE", "")
+        if late:
+            kind, deferred = "CONSTRAINT TRIGGER does AFTER", "INITIALLY DEFERRED"
+        await self.query(f"""
+            CREATE {kind} INSERT ON lead {deferred} FOR EACH ROW
+            WHEN (NEW.message_id = '{message_id}') EXECUTE FUNCTION does()
+        """)
+
+
+@asynccontextmanager
+async def held(store: PostgreSQLStore, lock: int) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Hold an advisory lock; gives what returns when somebody waits for it."""
+    connection = await asyncpg.connect(store.url)
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
+
+    async def until_waited_for() -> None:
+        while not await connection.fetch(waiting):
+            await connection.execute("SELECT pg_sleep(0.01)")
+
+    await connection.execute("SELECT pg_advisory_lock($1)", lock)
+    yield until_waited_for
+    await connection.close()
+
+
+async def ends_when_cancelled(task: asyncio.Task[Any], server: Postgres) -> None:
+    """See that it ends while the server answers nothing."""
+    server.pause()
+    try:
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
+    finally:
+        server.resume()
+
+
+async def refused(sink: PostgreSQLSink, leads: Sequence[AcceptedLead], indexes: list[int]) -> None:
+    """See that these are named and the others can be written."""
+    with pytest.raises(RecordsRejected) as rejection:
+        await sink.write(leads)
+    assert sorted(rejection.value.reasons) == indexes
+    assert SECRET not in f"{rejection.value} {rejection.value.reasons}"
+    others = [lead for index, lead in enumerate(leads) if index not in indexes]
+    assert await sink.write(others) == len(others)
+    await sink.close()
+
 
 async def execute(server: Postgres, sql: str) -> None:
     connection = await asyncpg.connect(server.url)
@@ -113,6 +164,28 @@ class TestPostgreSQL(SinkContract):
         assert rows == int(moved)
         await sink.close()
 
+    async def test_nor_while_the_tables_are_made(self, server: Postgres, store: PostgreSQLStore) -> None:
+        sink = store.sink()
+        async with held(store, SCHEMA_LOCK) as until_waited_for:
+            opening = asyncio.create_task(sink.open())
+            await until_waited_for()
+            await ends_when_cancelled(opening, server)
+        await sink.open()
+        await sink.close()
+
+    async def test_nor_while_refused_records_are_looked_for(self, server: Postgres, store: PostgreSQLStore) -> None:
+        sink = store.sink()
+        await sink.open()
+        await store.refuse("m2")
+        await store.query("CREATE SEQUENCE tries")
+        await store.trigger("IF nextval('tries') > 1 THEN PERFORM pg_advisory_xact_lock(7); END IF;", "m1")
+        async with held(store, 7) as until_waited_for:
+            write = asyncio.create_task(sink.write(batch(1, 2)))
+            await until_waited_for()
+            await ends_when_cancelled(write, server)
+        assert await sink.write(batch(1)) == 1
+        await sink.close()
+
     async def test_a_worker_that_is_frozen_holds_no_lock(self, server: Postgres, store: PostgreSQLStore) -> None:
         frozen, other = store.sink(), store.sink()
         await frozen.offsets({LANE: at(0)})
@@ -147,6 +220,49 @@ class TestPostgreSQL(SinkContract):
         async with sink._connection() as connection:
             assert await connection.fetchval("SHOW synchronous_commit") == "on"
         await sink.close()
+
+    @pytest.mark.parametrize("code", ["CRM01", "P0001", "P0004", "38000", "21000", "54000"])
+    async def test_a_trigger_may_refuse_with_any_code(self, store: PostgreSQLStore, code: str) -> None:
+        sink = store.sink()
+        await sink.open()
+        await store.trigger(f"RAISE EXCEPTION 'no % here', NEW.email USING ERRCODE = '{code}';", "m2")
+        await refused(sink, batch(1, 2, 3), [1])
+
+    async def test_what_is_checked_at_the_end_of_a_transaction_is_found_too(self, store: PostgreSQLStore) -> None:
+        sink = store.sink()
+        await sink.open()
+        await store.trigger(
+            "RAISE EXCEPTION 'no % here', NEW.email USING ERRCODE = 'check_violation';", "m2", late=True
+        )
+        await refused(sink, batch(1, 2, 3), [1])
+
+    async def test_of_two_that_exclude_each_other_the_first_one_stays(self, store: PostgreSQLStore) -> None:
+        sink = store.sink()
+        await sink.open()
+        await store.query("ALTER TABLE lead ADD UNIQUE (phone)")
+        phones = {2: "1", 5: "1"}
+        await refused(sink, [accepted(number, phone=phones.get(number)) for number in range(8)], [5])
+
+    async def test_an_error_that_nobody_has_thought_of_quotes_no_record(self, store: PostgreSQLStore) -> None:
+        sink = store.sink()
+        await sink.open()
+        await store.trigger("RAISE EXCEPTION 'no % here', NEW.email USING ERRCODE = '0A000';", "m2")
+        with pytest.raises(Exception, match="0A000") as failure:
+            await sink.write(batch(1, 2))
+        assert SECRET not in "".join(traceback.format_exception(failure.value))
+        assert await sink.write(batch(1)) == 1
+        await sink.close()
+
+    async def test_who_may_only_write_the_tables_need_not_make_them(self, store: PostgreSQLStore) -> None:
+        owner = store.sink()
+        await owner.open()
+        await store.query("CREATE ROLE writer LOGIN PASSWORD 'writer'")
+        await store.query("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO writer")
+        sink = PostgreSQLSink(f"postgresql://writer:writer@{store.url.partition('@')[2]}")
+        await sink.offsets({LANE: at(0)})
+        assert await sink.write(batch(0, 1), step(0, 2)) == 2
+        for one in (owner, sink):
+            await one.close()
 
     async def test_tables_of_others_and_of_a_newer_version_are_not_touched(self, store: PostgreSQLStore) -> None:
         await store.query("CREATE TABLE lead (x integer)")
