@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from pipeline.sinks.base import SinkUnavailable
+from pipeline.sinks.base import Fenced, RecordsRejected, SinkUnavailable
 
 __all__ = ["FAILURES_MAX", "PAUSE_FIRST_S", "PAUSE_MAX_S", "SinkHealth", "patiently"]
 
@@ -100,7 +100,7 @@ async def patiently(ask: Callable[[], Awaitable[_Answer]], *, pause: Pause, heal
             except SinkUnavailable as error:
                 health.unavailable(str(error))
                 raise
-            except Exception:
+            except (Fenced, RecordsRejected):
                 health.available()
                 raise
             health.available()

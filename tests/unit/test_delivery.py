@@ -12,7 +12,15 @@ import pytest
 from pipeline.batches import Fatal
 from pipeline.circuit import FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
 from pipeline.delivery import deliver
-from pipeline.sinks import AcceptedLead, Checkpoint, Lane, RecordsRejected, SinkUnavailable, StreamOffset
+from pipeline.sinks import (
+    AcceptedLead,
+    Checkpoint,
+    Lane,
+    RecordsRejected,
+    SinkUnavailable,
+    SinkUnusable,
+    StreamOffset,
+)
 from pipeline.sinks.memory import MemorySink
 from tests.unit.sink_contract import batch
 
@@ -195,6 +203,15 @@ class TestHealth:
         health, sink = SinkHealth(now=now), MemorySink(unavailable=1, reject=odd)
         await run(sink, Journal(), 1, health=health)
         assert health.reachable
+
+    async def test_who_cannot_go_on_does_not_say_that_it_is_back(self, caplog: pytest.LogCaptureFixture) -> None:
+        health = SinkHealth()
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        with pytest.raises(SinkUnusable):
+            await run(RaisingSink(SinkUnusable("its tables are not ours")), Journal(), 1, health=health)
+        assert not health.reachable
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
 
     async def test_lanes_share_it(self, caplog: pytest.LogCaptureFixture) -> None:
         health = SinkHealth()
