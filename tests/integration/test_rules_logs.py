@@ -116,6 +116,24 @@ class TestPositionsOutsideTheLog:
         assert installation.dead_letters() == []
         assert len(installation.rows()) == 5
 
+    def test_retention_that_goes_on_while_the_crm_is_away_takes_nothing_that_was_not_written(
+        self, installation: Installation
+    ) -> None:
+        """A lane begins at the last record that was written, to know its log again; that one may go meanwhile."""
+        installation.create_topics()
+        first, more = leads_in(P, 5, "a"), leads_in(P, 5, "b")
+        installation.produce(first, topics.ACCEPTED)
+        worker = installation.worker().wait_ready()
+        installation.assert_once(first)
+        assert worker.stop() == 0
+        with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3", isolation_level=None)) as crm:
+            crm.execute("BEGIN EXCLUSIVE")
+            worker = installation.worker().wait_until_answering()
+            delete_records(installation, topics.ACCEPTED, {P: 5})
+        installation.produce(more, topics.ACCEPTED)
+        worker.wait_ready()
+        installation.assert_once([*first, *more])
+
     def test_skipping_while_a_worker_runs_says_so(self, installation: Installation) -> None:
         installation.worker().wait_ready()
         refused = skip(installation, f"run: leads skip {topics.CAPTURED} {P} 0")
