@@ -115,6 +115,8 @@ class PostgreSQLSink:
                 # At once: whoever is cancelled must not wait for a database that does not answer.
                 with suppress(asyncpg.InterfaceError):  # the pool has dropped it already, because it was cut
                     connection.terminate()
+            if isinstance(error, asyncpg.ClientConfigurationError):
+                raise SinkUnusable("an option of its URL, or a file that it names, is not what it should be") from None
             if is_passing(error):
                 raise SinkUnavailable(reason(error)) from None
             if is_unusable(error):

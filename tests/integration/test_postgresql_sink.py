@@ -206,6 +206,12 @@ class TestPostgreSQL(SinkContract):
         assert not {"wrong-password", "nobody", "leads"} & set(str(failure.value).split())
         await sink.close()
 
+    async def test_an_option_that_cannot_be_is_not_waited_for(self, store: PostgreSQLStore) -> None:
+        sink = PostgreSQLSink(f"{store.url}?sslmode=bogus")
+        with pytest.raises(SinkUnusable, match="option of its URL"):
+            await sink.open()
+        await sink.close()
+
     async def test_the_password_may_come_apart_from_the_url(self, store: PostgreSQLStore) -> None:
         user, _, rest = store.url.partition("@")
         sink = PostgreSQLSink(f"postgresql://leads@{rest}", password=user.rpartition(":")[2])
