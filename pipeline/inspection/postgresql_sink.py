@@ -87,8 +87,8 @@ async def _look(name: str, connection: Any) -> str:
     server = await connection.fetchrow(_SERVER)
     _require_writable(name, server)
     tables = {row["name"]: row for row in await connection.fetch(_TABLES, list(_RIGHTS))}
-    _require_create(name, server)
     if (version := await _version(name, server, connection, tables)) is None:
+        _require_create(name, server)
         _require_room(name, sorted(tables.keys() - {"leads_schema"}))
         return "; the first worker makes its tables"
     _require_version(name, version, [table for table in _RIGHTS if table not in tables])
@@ -137,7 +137,6 @@ def _require_writable(name: str, server: Mapping[str, Any]) -> None:
 
 
 def _require_create(name: str, server: Mapping[str, Any]) -> None:
-    # Also where all tables are there: CREATE TABLE IF NOT EXISTS asks for the right before it looks.
     if not server["may_create"]:
         schema = server["schema"] or "(none in the search_path)"
         raise SinkUnusable(

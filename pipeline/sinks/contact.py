@@ -52,7 +52,7 @@ def address(lead: Lead) -> str:
     if lead.phone is not None and (found := _phone(lead.phone)) is not None:
         return found
     given = (lead.email or "").strip() or lead.phone or ""
-    return " ".join(given.casefold().split())
+    return " ".join(given.lower().split())
 
 
 def submissions(leads: Iterable[AcceptedLead]) -> list[Contact]:
@@ -95,7 +95,7 @@ def _email(text: str) -> str | None:
         found = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         return None
-    return found.normalized.casefold()
+    return found.normalized.lower()
 
 
 def _phone(text: str) -> str | None:

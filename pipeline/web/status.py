@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from pipeline.dead_letters import Letter, unpack
 from pipeline.dedupe import Seen
 from pipeline.lead import name_flaw
-from pipeline.sinks import Sink, SinkUnavailable, WrittenLead
+from pipeline.sinks import Sink, SinkUnavailable, SinkUnusable, WrittenLead
 from pipeline.status import Evidence, State, gather, judge, letter, this_record
 from pipeline.topics import CAPTURED
 from pipeline.web.owned import Owned, logs_of
@@ -145,7 +145,7 @@ class StatusView:
             raise Problem(501, "No CRM here", "Ask a worker of an app that runs the agent crm_sink.")
         try:
             return await self._sink.find(question.tenant, question.message_id)
-        except SinkUnavailable:
+        except (SinkUnavailable, SinkUnusable):
             raise cannot_say("The CRM does not answer.") from None
 
 

@@ -31,6 +31,9 @@ def of(**members: str) -> str:
         ({"email": "Ada@Example.COM"}, "ada@example.com"),
         ({"email": " ada.l+x@example.com ", "phone": "+49 30 1"}, "ada.l+x@example.com"),
         ({"email": "Jörg@EXÄMPLE.de"}, "jörg@exämple.de"),
+        # Two domains, and two companies.
+        ({"email": "Info@Straße.de"}, "info@straße.de"),
+        ({"email": "Info@Strasse.de"}, "info@strasse.de"),
         ({"email": "no email", "phone": "+49 (0)30 1234567"}, "+49301234567"),
         ({"email": "Ada@Corp.LOCAL", "phone": "+1 (202) 555-0123"}, "+12025550123"),
         ({"email": "Ada@Corp.LOCAL"}, "ada@corp.local"),
@@ -46,9 +49,9 @@ def test_an_address(members: dict[str, str], wanted: str) -> None:
 @given(EMAIL)
 def test_the_short_cut_says_what_the_library_says(text: str) -> None:
     try:
-        wanted = validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized.casefold()
+        wanted = validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized.lower()
     except EmailNotValidError:
-        wanted = " ".join(text.strip().casefold().split())
+        wanted = " ".join(text.strip().lower().split())
     assert of(email=text) == wanted
 
 

@@ -10,9 +10,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.batches import Fatal
-from pipeline.circuit import FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
+from pipeline.circuit import ATTEMPTS_SAID, FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
 from pipeline.delivery import deliver
-from pipeline.sinks import AcceptedLead, Checkpoint, Lane, RecordsRejected, SinkUnavailable, StreamOffset
+from pipeline.sinks import (
+    AcceptedLead,
+    Checkpoint,
+    Lane,
+    RecordsRejected,
+    SinkUnavailable,
+    SinkUnusable,
+    StreamOffset,
+)
 from pipeline.sinks.memory import MemorySink
 from tests.unit.sink_contract import batch
 
@@ -195,6 +203,29 @@ class TestHealth:
         health, sink = SinkHealth(now=now), MemorySink(unavailable=1, reject=odd)
         await run(sink, Journal(), 1, health=health)
         assert health.reachable
+
+    async def test_who_cannot_go_on_does_not_say_that_it_is_back(self, caplog: pytest.LogCaptureFixture) -> None:
+        health = SinkHealth()
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        with pytest.raises(SinkUnusable):
+            await run(RaisingSink(SinkUnusable("its tables are not ours")), Journal(), 1, health=health)
+        assert not health.reachable
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    async def test_one_that_cannot_be_written_while_others_can_is_said_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As when somebody else holds the lock of a row. The circuit stays closed, so nobody else would say it."""
+        health, sink = SinkHealth(), MemorySink(unavailable=3 * ATTEMPTS_SAID)
+
+        async def pause(delay_s: float) -> None:
+            health.available()
+
+        await deliver(sink, batch(1), dead_letter=Journal().dead_letter, pause=pause, health=health)
+        (line,) = caplog.records
+        assert line.levelname == "WARNING"
+        assert f"not be written in {ATTEMPTS_SAID} attempts, while others can: told to be unavail" in line.getMessage()
 
     async def test_lanes_share_it(self, caplog: pytest.LogCaptureFixture) -> None:
         health = SinkHealth()
