@@ -122,7 +122,7 @@ def _first_line(of: LeadState) -> str:
         record = "" if of.record_id is None else f" as record {of.record_id}"
         since = f", since {_time(of.written_at)}" if of.written_at else ""
         return f"{name} is written: it is in the CRM{record}{since}."
-    why = f": {of.reason}" if of.reason else ""
+    why = f" ({of.reason})" if of.reason else ""
     place = f"show {of.dead_letter.partition} {of.dead_letter.offset}" if of.dead_letter else f"list --id {name}"
     return f"{name} is dead-lettered{why}: it is kept, and not in the CRM. See: leads dead-letters {place}"
 
