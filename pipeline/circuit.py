@@ -17,8 +17,10 @@ from pipeline.sinks.base import Fenced, RecordsRejected, SinkUnavailable
 
 __all__ = ["ATTEMPTS_SAID", "FAILURES_MAX", "PAUSE_FIRST_S", "PAUSE_MAX_S", "SinkHealth", "patiently"]
 
-#: Failures in a row, of any lanes, that open the circuit. Fewer are the contention of an ordinary day.
+#: Failures in a row, of any lanes, that open the circuit, and the least time between the first and the last of them.
+#: Less is the contention of an ordinary day: several lanes that find SQLite locked in the same moment.
 FAILURES_MAX = 3
+FAILING_MIN_S = 1.0
 #: Failures in a row of one call, while the circuit is closed because others succeed, after which the log says it.
 ATTEMPTS_SAID = 10
 #: The longest first pause. Each pause is drawn between zero and its longest, so that the lanes of many workers do
@@ -54,16 +56,21 @@ class SinkHealth:
         self.leads_known = 0
         self.leads_rejected = 0
         self._failures = 0
+        self._failing_since = self.since
         self._is_tried = False
 
     def unavailable(self, reason: str) -> None:
         """An attempt found the sink unavailable."""
+        now = self._now()
         self.attempts_failed += 1
         self._failures += 1
         self.reason = reason
-        if self.reachable and self._failures >= FAILURES_MAX:
+        if self._failures == 1:
+            self._failing_since = now
+        failing_s = (now - self._failing_since).total_seconds()
+        if self.reachable and self._failures >= FAILURES_MAX and failing_s >= FAILING_MIN_S:
             self.outages += 1
-            self.reachable, self.since = False, self._now()
+            self.reachable, self.since = False, now
             _logger.warning("The sink is unavailable: %s. Nothing is lost; writing goes on when it is back.", reason)
 
     def available(self) -> None:

@@ -72,6 +72,7 @@ PAGES = {
         rows=[{"key": Link("a/b", "/leads/a/b"), "offset": 1}],
         next_url="/tables/seen?a=1",
     ),
+    "entry": page("entry", name="seen", rows=[{"key": Link("a/b", "/leads/a/b"), "partition": 1, "time": None}]),
     "entries, hostile": page(
         "entries",
         name=HOSTILE,
