@@ -7,6 +7,7 @@ because most do not need the app, and importing that takes a second.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import sys
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = list(sys.argv[1:] if argv is None else argv)
     _open_closed_streams()
+    _escape_what_cannot_be_encoded()
     try:
         _run(args)
     except (BadSetting, SlotError, BrokerError, CannotConnect) as error:
@@ -71,6 +73,13 @@ def _open_closed_streams() -> None:
     """Give what is printed a place to go to (`2>&-`): else a file opened later gets its descriptor."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
     sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the program runs
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Where the locale has no UTF-8 a name of a lead, or a dash, is no reason to end."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(args: list[str]) -> None:

@@ -17,6 +17,7 @@ from pipeline.batches import Batch, BatchApp, Fatal, Refused
 from pipeline.cluster_note import WrongCluster, require_cluster
 from pipeline.connection import connect
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
+from pipeline.header_names import read_any_header_names
 from pipeline.kafka import CannotConnect, tls_context
 from pipeline.settings import BadSetting, Settings
 from pipeline.slots import PATIENCE_S, Slot, SlotError, require_free_port, take_slot, unwritable, wanted_slot
@@ -43,6 +44,8 @@ def _settings() -> Settings:
 
 
 settings = _settings()
+
+read_any_header_names()
 
 
 async def _on_bug(batch: Batch, error: Exception) -> None:

@@ -13,18 +13,24 @@ from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from pipeline.sinks.base import SinkUnavailable
+from pipeline.sinks.base import Fenced, RecordsRejected, SinkUnavailable
 
-__all__ = ["FAILURES_MAX", "PAUSE_FIRST_S", "PAUSE_MAX_S", "SinkHealth", "patiently"]
+__all__ = ["ATTEMPTS_SAID", "FAILURES_MAX", "PAUSE_FIRST_S", "PAUSE_MAX_S", "SinkHealth", "patiently"]
 
-#: Failures in a row, of any lanes, that open the circuit. Fewer are the contention of an ordinary day.
+#: Failures in a row, of any lanes, that open the circuit, and the least time between the first and the last of them.
+#: Less is the contention of an ordinary day: several lanes that find SQLite locked in the same moment.
 FAILURES_MAX = 3
+FAILING_MIN_S = 1.0
+#: Failures in a row of one call, while the circuit is closed because others succeed, after which the log says it.
+ATTEMPTS_SAID = 10
 #: The longest first pause. Each pause is drawn between zero and its longest, so that the lanes of many workers do
 #: not come back to a recovering database in step.
 PAUSE_FIRST_S = 0.05
 PAUSE_MAX_S = 5.0
 #: How often a lane looks whether it is its turn, or the circuit is closed.
 TURN_S = 0.2
+
+_ALONE = "A batch could not be written in %s attempts, while others can: %s. It is tried on; does somebody hold a lock?"
 
 _logger = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
@@ -50,16 +56,21 @@ class SinkHealth:
         self.leads_known = 0
         self.leads_rejected = 0
         self._failures = 0
+        self._failing_since = self.since
         self._is_tried = False
 
     def unavailable(self, reason: str) -> None:
         """An attempt found the sink unavailable."""
+        now = self._now()
         self.attempts_failed += 1
         self._failures += 1
         self.reason = reason
-        if self.reachable and self._failures >= FAILURES_MAX:
+        if self._failures == 1:
+            self._failing_since = now
+        failing_s = (now - self._failing_since).total_seconds()
+        if self.reachable and self._failures >= FAILURES_MAX and failing_s >= FAILING_MIN_S:
             self.outages += 1
-            self.reachable, self.since = False, self._now()
+            self.reachable, self.since = False, now
             _logger.warning("The sink is unavailable: %s. Nothing is lost; writing goes on when it is back.", reason)
 
     def available(self) -> None:
@@ -93,14 +104,20 @@ class SinkHealth:
 async def patiently(ask: Callable[[], Awaitable[_Answer]], *, pause: Pause, health: SinkHealth) -> _Answer:
     """What the sink answers, however long it is unavailable. Any other error comes through, and what `pause` raises."""
 
+    failures = 0
+
     async def attempt() -> _Answer:
+        nonlocal failures
         async with health.turn(pause):
             try:
                 answer = await ask()
             except SinkUnavailable as error:
                 health.unavailable(str(error))
+                failures += 1
+                if failures == ATTEMPTS_SAID and health.reachable:
+                    _logger.warning(_ALONE, failures, error)
                 raise
-            except Exception:
+            except (Fenced, RecordsRejected):
                 health.available()
                 raise
             health.available()

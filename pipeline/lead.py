@@ -287,7 +287,7 @@ def _flaw(value: Any) -> str | None:
     while pending:
         item, level = pending.pop()
         if isinstance(item, str) and "\0" in item:
-            return "holds a NUL character (\\u0000), which PostgreSQL cannot store"
+            return "holds a NUL character (\\u0000), which no text can have"
         if isinstance(item, float) and not isfinite(item):
             return "holds a number that JSON cannot express"
         if isinstance(item, dict | list | tuple):

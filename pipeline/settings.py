@@ -82,7 +82,7 @@ class Settings:
     web_port: int = _setting(6066, values.port, "port", "HTTP port of the first worker; the next ones count up.")
     web_bind: str = _setting("127.0.0.1", str, "address", "Address that workers listen on.")
     web_url: str = _setting(
-        "", str, "URL", "How other workers reach this one; when unset, made of its address and port."
+        "", values.web_url, "URL", "How other workers reach this one; when unset, made of its address and port."
     )
     app_id: str = _setting("leads", values.app_id, "name", "Consumer group, and the prefix of the changelog topics.")
     agents: tuple[str, ...] = _setting(

@@ -200,7 +200,10 @@ class Supervisor:
     def _postpone_broker(self, why: str, uptime_s: float) -> None:
         delay_s = self._broker_back_off.after(uptime_s)
         self._broker_due_s = time.monotonic() + delay_s
-        self._say(f"{why}; it is started again in {delay_s:g} s")
+        sentence, _, log = why.partition("\n")
+        self._say(f"{sentence.rstrip('.:')}; it is started again in {delay_s:g} s")
+        if log:
+            self._say(log)
 
     def _stop_all(self) -> None:
         started_s = time.monotonic()

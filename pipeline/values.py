@@ -9,6 +9,7 @@ import re
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 __all__ = [
     "SECRET_MAX_BYTES",
@@ -24,6 +25,7 @@ __all__ = [
     "positive_duration_s",
     "seconds",
     "secret_of",
+    "web_url",
 ]
 
 #: More in a file is no password.
@@ -119,6 +121,18 @@ def broker_url(text: str) -> str:
     if not all(re.fullmatch(r"[\w.\-\[\]:]+", host) for host in hosts.split(",")):
         raise ValueError("write it as kafka://host:9092 or kafka://host:9092,host2:9092")
     return f"kafka://{hosts}"
+
+
+def web_url(text: str) -> str:
+    """`http://host:6066`, at which a worker can be asked."""
+    try:
+        parts = urlsplit(text)
+        is_complete = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in text
+    except ValueError:
+        is_complete = False
+    if not is_complete or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("write it as http://host:6066")
+    return text.rstrip("/")
 
 
 def ca_file(text: str) -> Path:

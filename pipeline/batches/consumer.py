@@ -260,7 +260,11 @@ class BatchConsumer(Watched, StockConsumer):
             log_id = (await _patiently(lambda: thread.topic_ids(topics), epoch))[topic]
             positions = await self.app.positions[topic](log_id, held, epoch)
             # Asked anew: a position that another worker has written meanwhile may be behind the end of before.
-            for tp, log in (await _patiently(lambda: thread.logs(tps), epoch)).items():
+            logs = await _patiently(lambda: thread.logs(tps), epoch)
+            if any(positions[tp] < log.start for tp, log in logs.items()):
+                # Retention has gone on while the answer was waited for. What it took may have been worked on long ago.
+                positions = await self.app.positions[topic](log_id, logs, epoch)
+            for tp, log in logs.items():
                 self._position(tp, log._replace(stored=positions[tp]))
             await thread.seek_all(positions)
             epoch.check()

@@ -15,18 +15,20 @@ from typing import Any
 from faust.types import TP, EventT
 from mode import get_logger
 
-from pipeline.batches.batch import Batch, Fatal, LetGo
+from pipeline.batches.batch import Batch, Fatal, LetGo, Refused
 from pipeline.batches.bugs import BugCount
 
 __all__ = ["Lanes", "OnBug", "Work"]
 
 logger = get_logger(__name__)
 
-#: Does all the work for a batch. It returns when every record is safe, and raises when not: `LetGo`, `Fatal`, or
-#: anything else for a record that it cannot digest.
+#: Does all the work for a batch. It returns when every record is safe, and raises when not: `LetGo`, `Fatal`,
+#: `Refused`, or anything else for a record that it cannot digest.
 Work = Callable[[Batch], Awaitable[None]]
 #: Puts the only record of a batch, which made the work raise by itself, where it is safe.
 OnBug = Callable[[Batch, Exception], Awaitable[None]]
+
+_NO_RECORDS_FAULT = (LetGo, Fatal, Refused)
 
 
 class Lanes:
@@ -96,7 +98,7 @@ class Lanes:
         try:
             await self._work(batch)
             self._bugs.note(0, len(batch), None)
-        except (LetGo, Fatal):
+        except _NO_RECORDS_FAULT:
             raise
         except Exception as error:
             logger.error("%r raised %s; its records are run again one by one", batch, type(error).__name__)
@@ -113,7 +115,7 @@ class Lanes:
         batch.epoch.check()
         try:
             await self._work(batch)
-        except (LetGo, Fatal):
+        except _NO_RECORDS_FAULT:
             raise
         except Exception as error:
             return error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from aiokafka.errors import GroupCoordinatorNotAvailableError
+
 __all__ = ["NoiseFilter", "install_noise_filter"]
 
 REPEAT_S = 30.0
@@ -23,6 +25,8 @@ class NoiseFilter(logging.Filter):
         """Whether `record` may pass."""
         if record.levelno < logging.WARNING:
             return True
+        if record.args and any(isinstance(one, GroupCoordinatorNotAvailableError) for one in record.args):
+            return False  # a new broker makes the topic of the groups when it is first asked: no error
         kind = (record.name, str(record.msg))
         now = time.monotonic()
         until, kept_back = self._seen.get(kind, (0.0, 0))

@@ -68,7 +68,8 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
     65 the file is cut off or not what it should be, 66 it cannot be read, 69 what is at the URL takes no leads,
     74 the counts cannot be printed, 75 the worker has accepted nothing for too long.
     """
-    target = None if dry_run else _target(url)
+    settings = Settings.from_env()
+    target = None if dry_run else _target(settings, url)
     tally = Tally()
     file_format = file_format or format_of_name(file)
     try:
@@ -88,8 +89,7 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
     sys.exit(STATUS_REFUSED if tally.refused else 0)
 
 
-def _target(url: str | None) -> URL:
-    settings = Settings.from_env()
+def _target(settings: Settings, url: str | None) -> URL:
     try:
         return leads_url(url or f"http://{settings.web_host}:{settings.web_port}")
     except ValueError:

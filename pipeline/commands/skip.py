@@ -51,13 +51,13 @@ class _Step(NamedTuple):
 @click.command()
 @click.argument("topic")
 @click.argument("partition", type=_Number("all"))
-@click.argument("offset", type=_Number("start", "end"))
+@click.argument("offset", type=_Number("start", "end", "committed"))
 def skip(topic: str, partition: str | int, offset: str | int) -> None:
     """Go on at OFFSET of PARTITION of TOPIC, whatever lies before it.
 
     For a checkpoint that retention has overtaken, or that belongs to another log. Stop all workers first. PARTITION may
-    be `all`, OFFSET `start` or `end` of the log. Where the CRM's database holds the checkpoint (lead-accepted, with
-    LEADS_GUARANTEE=exactly-once), it is set there, too.
+    be `all`, OFFSET `start` or `end` of the log, or `committed`, where Kafka has the group. Where the CRM's database
+    holds the checkpoint (lead-accepted, with LEADS_GUARANTEE=exactly-once), it is set there, too.
 
     The exit status is 69 when the broker or the CRM does not answer; run the command again then.
     """
@@ -128,12 +128,14 @@ async def _steps(
     starts, ends = await consumer.beginning_offsets(tps), await consumer.end_offsets(tps)
     steps = {}
     for tp in tps:
-        after = {"start": starts[tp], "end": ends[tp]}.get(str(offset), offset)
+        committed = await consumer.committed(tp)
+        words = {"start": starts[tp], "end": ends[tp], "committed": starts[tp] if committed is None else committed}
+        after = words.get(str(offset), offset)
         if not starts[tp] <= int(after) <= ends[tp]:
             raise click.ClickException(
                 f"{tp.topic}/{tp.partition} goes from {starts[tp]} to {ends[tp]}; choose from these. Nothing was set."
             )
-        steps[tp] = _Step(await consumer.committed(tp), int(after))
+        steps[tp] = _Step(committed, int(after))
     return steps
 
 

@@ -23,8 +23,8 @@ from pipeline.supervisor import Supervisor
 
 __all__ = ["Announcer", "block", "printer", "up"]
 
-#: How a worker is started; the same as by hand.
-WORKER = [sys.executable, "-m", "faust", "-A", "pipeline.app", "worker", "-l", "info"]
+#: How a worker is started; the same as by hand, but without Faust's banner, which does not know of slots.
+WORKER = [sys.executable, "-m", "faust", "--quiet", "-A", "pipeline.app", "worker", "-l", "info"]
 
 # So long, in seconds, the workers of a killed `leads up` may take to stop. Their slots are waited for, because with
 # them come their state and the usual ports; and only after the start of the broker, so that the two waits overlap.

@@ -26,8 +26,31 @@ __all__ = ["Broker"]
 _SETTINGS_FILE = "server.properties"
 _LOGGING_FILE = "log4j2.properties"
 _LOG_LINES = 25
+_START_MAX_S = 1800.0
 # A disk with less free is full: Kafka cannot begin a segment there.
 _FULL_BYTES = 1_000_000
+
+
+class _Patience:
+    """With a broker that starts: as long as it logs something new, and `_START_MAX_S` at most.
+
+    Killed with many records it first reads them all again. Who kills it for that gets the same once more.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._started_s = self._moved_s = time.monotonic()
+        self._logged_bytes = 0
+
+    @property
+    def waited_s(self) -> float:
+        return time.monotonic() - self._started_s
+
+    def is_over(self, logged_bytes: int) -> bool:
+        now_s = time.monotonic()
+        if logged_bytes != self._logged_bytes:
+            self._logged_bytes, self._moved_s = logged_bytes, now_s
+        return now_s - self._moved_s > self._timeout_s or now_s - self._started_s > _START_MAX_S
 
 
 class Broker:
@@ -92,7 +115,7 @@ class Broker:
         return self.data_dir / LOG_FILE
 
     def start(self, *, timeout_s: float = 60.0) -> None:
-        """Start the broker; returns when it serves Kafka requests, at most `timeout_s` after its JVM was started.
+        """Start the broker; returns when it serves Kafka requests. It may do nothing to be seen for `timeout_s`.
 
         The first start on a machine fetches Kafka before that (50 MB); the first in a directory formats it (1 s).
 
@@ -139,16 +162,16 @@ class Broker:
         """The second half of `start`: return when the broker serves, and knows at least `nodes` live nodes.
 
         Raises:
-            BrokerError: it does not come up within `timeout_s`; it is killed then.
+            BrokerError: it does not come up, and has logged nothing for `timeout_s`; it is killed then.
         """
         expected_id = cluster_id(self.data_dir)
-        deadline_s = time.monotonic() + timeout_s
+        patience = _Patience(timeout_s)
         try:
             while not self._serves(expected_id, nodes):
                 if not self.running:
                     raise self._failed(f"The broker ended with status {self.returncode}.")
-                if time.monotonic() > deadline_s:
-                    raise self._failed(f"The broker does not serve after {timeout_s:g} s.")
+                if patience.is_over(self._logged_bytes()):
+                    raise self._failed(f"The broker does not serve after {patience.waited_s:.0f} s.")
                 time.sleep(0.05)  # a socket that is not there yet cannot be awaited
         except BaseException:
             self.kill()
@@ -243,6 +266,9 @@ class Broker:
     def _failed(self, what: str) -> BrokerError:
         end_of_log = "\n".join(self._log_of_this_run().splitlines()[-_LOG_LINES:])
         return self.failed(f"{what} The end of its log ({self.log_file}):\n{end_of_log}")
+
+    def _logged_bytes(self) -> int:
+        return sum(file.stat().st_size for file in (self.log_file, self._output) if file.exists())
 
     def _log_of_this_run(self) -> str:
         """What this run has logged, and what the JVM itself has to say."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,19 +88,33 @@ def copied(package: Path, to: Path) -> Path:
         OSError: it cannot be written there.
     """
     if not to.exists():
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=f"{to.name}-") as unfinished:
-            copy = Path(unfinished) / "copy"
-            # Its shared libraries lie beside it, where its programs look for them.
-            for part in (package, package.with_name(f"{package.name}.libs")):
-                if part.exists():
-                    shutil.copytree(part, copy / part.name, symlinks=True, ignore=_NOT_COPIED)
-            _let_everybody_read(copy)
-            try:
-                copy.rename(to)
-            except OSError:
-                if not to.exists():  # else somebody else was faster
-                    raise
+        with _alone(to.parent):
+            if not to.exists():  # else somebody else was faster
+                _copy(package, to)
     return to / package.name
+
+
+def _copy(package: Path, to: Path) -> None:
+    copy = to.with_name(f"{to.name}.unfinished")
+    if copy.exists():  # left by one that was killed
+        shutil.rmtree(copy)
+    # Its shared libraries lie beside it, where its programs look for them.
+    for part in (package, package.with_name(f"{package.name}.libs")):
+        if part.exists():
+            shutil.copytree(part, copy / part.name, symlinks=True, ignore=_NOT_COPIED)
+    _let_everybody_read(copy)
+    copy.rename(to)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """With the lock of the directory itself, which leaves no file there."""
+    opened = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _candidates(account: Account) -> Iterator[Path]:

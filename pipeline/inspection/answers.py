@@ -122,9 +122,9 @@ def _first_line(of: LeadState) -> str:
         record = "" if of.record_id is None else f" as record {of.record_id}"
         since = f", since {_time(of.written_at)}" if of.written_at else ""
         return f"{name} is written: it is in the CRM{record}{since}."
-    why = f": {of.reason}" if of.reason else ""
-    kept = f" at {of.dead_letter.offset} of lead-dead-letter/{of.dead_letter.partition}" if of.dead_letter else ""
-    return f"{name} is dead-lettered{why}. It will not be written; it is kept{kept or ' in lead-dead-letter'}."
+    why = f" ({of.reason})" if of.reason else ""
+    place = f"show {of.dead_letter.partition} {of.dead_letter.offset}" if of.dead_letter else f"list --id {name}"
+    return f"{name} is dead-lettered{why}: it is kept, and not in the CRM. See: leads dead-letters {place}"
 
 
 def _time(text: str | None) -> str:
@@ -145,6 +145,8 @@ def _is_url(name: str) -> bool:
 
 
 def _split(name: str) -> tuple[str, str]:
+    if name.count("/") > 1:
+        raise BadName("a message id has no '/'; write TENANT/ID")
     tenant, slash, message_id = name.rpartition("/")
     tenant = tenant if slash else TENANT_DEFAULT
     if not _TENANT.fullmatch(tenant):

@@ -16,7 +16,7 @@ from pipeline.inspection.ages import first_records
 from pipeline.inspection.connection import Connection, connected
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.findings import Finding, ok, problem, skipped, warning
-from pipeline.inspection.judgement import TopicState, as_they_should_be, clock, safe, topic_state
+from pipeline.inspection.judgement import TopicState, as_they_should_be, clock, one_dedupes, safe, topic_state
 from pipeline.settings import Settings
 
 __all__ = ["broker"]
@@ -36,7 +36,12 @@ async def broker(settings: Settings) -> list[Finding]:
             number = f"{len(brokers)} broker{'' if len(brokers) == 1 else 's'}"
             times = f"answers in {_ms(answered_s - connected_s)}, connected in {_ms(connected_s - started_s)}"
             reached = ok("broker", f"{settings.broker_url} {times}; {number}")
-            return [reached, *await _topics(connection, settings, len(brokers)), await _clock(connection, settings)]
+            return [
+                reached,
+                *await _topics(connection, settings, len(brokers)),
+                *one_dedupes(await _deduping(connection)),
+                await _clock(connection, settings),
+            ]
     except Unavailable as error:
         return [_unreachable(settings, error), *(skipped(n, "the broker does not answer") for n in _OF_BROKER)]
 
@@ -86,6 +91,12 @@ def _missing(settings: Settings, missing: Sequence[str], brokers: int) -> list[F
             )
         ]
     return [ok("topics", f"{found}; the first worker makes them")]
+
+
+async def _deduping(connection: Connection) -> list[str]:
+    """The groups that read lead-captured."""
+    groups = [await connection.group(name) for name in await connection.group_names()]
+    return [group.name for group in groups if any(tp.topic == topics.CAPTURED for tp in group.committed)]
 
 
 async def _clock(connection: Connection, settings: Settings) -> Finding:

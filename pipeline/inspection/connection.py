@@ -18,6 +18,7 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
 from pipeline.connection import connect
+from pipeline.header_names import read_any_header_names
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.members import Member
 from pipeline.kafka import CannotConnect, client_options
@@ -113,6 +114,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     """
     # What matters is raised; aiokafka also logs it, several times over.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    read_any_header_names()
     try:
         await connect(settings)
     except CannotConnect as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.inspection.findings import Finding, ok, problem, warning
 
-__all__ = ["TopicState", "as_they_should_be", "clock", "safe", "topic_state"]
+__all__ = ["TopicState", "as_they_should_be", "clock", "one_dedupes", "safe", "topic_state"]
 
 REPLICAS_WANTED = 3
 IN_SYNC_WANTED = 2
@@ -156,6 +156,19 @@ def _retention(topic: TopicState, found: str, wanted: str) -> Finding | None:
 
 #: min.insync.replicas is a matter of `safe`.
 _JUDGES = {"cleanup.policy": _cleanup, "message.timestamp.type": _time, "retention.ms": _retention}
+
+
+def one_dedupes(groups: Sequence[str]) -> list[Finding]:
+    """Whether only one app forwards the leads; empty when so.
+
+    Args:
+        groups: those that have committed offsets of lead-captured.
+    """
+    if len(groups) < 2:
+        return []
+    found = f"{', '.join(groups)} all read lead-captured: each of them forwards every lead, to every CRM"
+    advice = "Run one app that dedupes; a second CRM is an app with LEADS_AGENTS=crm_sink."
+    return [warning("apps", found, advice)]
 
 
 def clock(newest_ms: float | None, now_ms: float) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
@@ -131,15 +132,13 @@ def open_files(settings: Settings) -> Finding:
 
 def _existing(path: Path) -> Path:
     """The path, or the nearest above it that exists."""
-    return next(candidate for candidate in (path, *path.parents) if exists(candidate))
+    # Also a link that leads nowhere: nothing can be made in its place.
+    return next(candidate for candidate in (path, *path.parents) if os.path.lexists(candidate))
 
 
 def exists(path: Path) -> bool:
     """Whether there is something at `path`, as far as this user may know."""
-    try:
-        return path.exists()
-    except PermissionError:
-        return False
+    return os.path.exists(path)  # noqa: PTH110 - it knows no error but False
 
 
 def _size(size_bytes: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.inspection.errors import SinkUnusable
 from pipeline.showing import without_secrets
 from pipeline.sinks.postgresql import VERSION, PostgreSQLSink
 from pipeline.sinks.postgresql_errors import reason
+from pipeline.sinks.postgresql_rows import COLUMNS, STATEMENTS
 
 __all__ = ["check"]
 
@@ -29,13 +31,25 @@ SELECT pg_is_in_recovery() AS is_standby, current_setting('default_transaction_r
        current_user AS role, current_schema() AS schema,
        coalesce(has_schema_privilege(current_schema(), 'CREATE'), false) AS may_create
 """
+# In the schema where workers make them, and not in one behind it in the search path.
 _TABLES = """
-SELECT name, has_table_privilege(to_regclass(name), 'SELECT') AS "SELECT",
-       has_table_privilege(to_regclass(name), 'INSERT') AS "INSERT",
-       has_table_privilege(to_regclass(name), 'UPDATE') AS "UPDATE"
-FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL
+SELECT relname AS name, has_table_privilege(oid, 'SELECT') AS "SELECT", has_table_privilege(oid, 'INSERT') AS "INSERT",
+       has_table_privilege(oid, 'UPDATE') AS "UPDATE"
+FROM pg_class WHERE relname = ANY ($1::text[]) AND relnamespace = to_regnamespace(quote_ident(current_schema()))
 """
+_NEEDED = """
+SELECT relname AS name, attname AS column FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relname = ANY ($1::text[]) AND relnamespace = to_regnamespace(quote_ident(current_schema()))
+      AND attnum > 0 AND NOT attisdropped AND attnotnull AND NOT atthasdef AND attidentity = ''
+"""
+#: Columns that must have a value, of those that workers give one.
+_GIVEN = {
+    "lead": set(COLUMNS),
+    "contact": {"tenant", "address", "first_seen", "last_seen", "submissions"},
+    "stream_offset": {"consumer_group", "topic", "partition", "next_offset", "log_id"},
+}
 
+_ANOTHER = "Set LEADS_SINK_URL to a database of its own, or rename"
 _RUNS = "See that it runs, and that LEADS_SINK_URL names it."
 #: By the beginning of the SQLSTATE: what to do, and whether what is set is wrong.
 _ADVICE = {
@@ -73,13 +87,45 @@ async def _look(name: str, connection: Any) -> str:
     server = await connection.fetchrow(_SERVER)
     _require_writable(name, server)
     tables = {row["name"]: row for row in await connection.fetch(_TABLES, list(_RIGHTS))}
-    _require_rights(name, server, tables)
-    version = await connection.fetchval("SELECT max(version) FROM leads_schema") if "leads_schema" in tables else None
-    if version is None:
+    if (version := await _version(name, server, connection, tables)) is None:
+        _require_create(name, server)
         _require_room(name, sorted(tables.keys() - {"leads_schema"}))
         return "; the first worker makes its tables"
     _require_version(name, version, [table for table in _RIGHTS if table not in tables])
+    await _require_statements(name, server, connection, tables)
+    for row in await connection.fetch(_NEEDED, list(_GIVEN)):
+        if row["column"] not in _GIVEN[row["name"]]:
+            raise _another(name, row["name"], f"it needs {row['column']} in every row")
     return ""
+
+
+async def _version(name: str, server: Any, connection: Any, tables: Mapping[str, Mapping[str, Any]]) -> int | None:
+    """That of the tables; None before they are made."""
+    if "leads_schema" not in tables:
+        return None
+    try:
+        found = await connection.fetchval("SELECT max(version) FROM leads_schema")
+    except asyncpg.InsufficientPrivilegeError:
+        _require_rights(name, server, {"leads_schema": tables["leads_schema"]})
+        raise
+    except asyncpg.SyntaxOrAccessError as error:
+        raise _another(name, "leads_schema", reason(error)) from None
+    if not isinstance(found, int | None):
+        raise _another(name, "leads_schema", "its version is no number")
+    return found
+
+
+async def _require_statements(name: str, server: Any, connection: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Plan what a worker executes: that takes its tables, columns, constraints and rights, and changes nothing."""
+    for statement, parameters in STATEMENTS:
+        try:
+            await connection.fetch(f"EXPLAIN {statement}", *[None] * parameters)
+        except asyncpg.InsufficientPrivilegeError:
+            _require_rights(name, server, tables)
+            raise
+        except asyncpg.SyntaxOrAccessError as error:  # no such column, another type, no such constraint
+            found = f"{name} has tables that are not the CRM's: {reason(error)}"
+            raise SinkUnusable(found, f"{_ANOTHER} them.", status=os.EX_CONFIG) from None
 
 
 def _require_writable(name: str, server: Mapping[str, Any]) -> None:
@@ -90,14 +136,16 @@ def _require_writable(name: str, server: Mapping[str, Any]) -> None:
         raise SinkUnusable(f"{name} is set so that transactions only read", advice)
 
 
-def _require_rights(name: str, server: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> None:
-    # Also where all tables are there: CREATE TABLE IF NOT EXISTS asks for the right before it looks.
+def _require_create(name: str, server: Mapping[str, Any]) -> None:
     if not server["may_create"]:
         schema = server["schema"] or "(none in the search_path)"
         raise SinkUnusable(
             f"{name}: {server['role']} may not make tables in the schema {schema}",
             f"Run GRANT USAGE, CREATE ON SCHEMA {server['schema'] or 'public'} TO {server['role']}.",
         )
+
+
+def _require_rights(name: str, server: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> None:
     for table, row in tables.items():
         if lacking := [right for right in _RIGHTS[table] if not row[right]]:
             raise SinkUnusable(
@@ -108,11 +156,13 @@ def _require_rights(name: str, server: Mapping[str, Any], tables: Mapping[str, M
 
 def _require_room(name: str, taken: Sequence[str]) -> None:
     if taken:
-        raise SinkUnusable(
-            f"{name} has tables that are not the CRM's: {', '.join(taken)}",
-            "Set LEADS_SINK_URL to a database of its own, or rename them.",
-            status=os.EX_CONFIG,
-        )
+        found = f"{name} has tables that are not the CRM's: {', '.join(taken)}"
+        raise SinkUnusable(found, f"{_ANOTHER} them.", status=os.EX_CONFIG)
+
+
+def _another(name: str, table: str, why: str) -> SinkUnusable:
+    found = f"{name} has a table {table} that is not the CRM's: {why}"
+    return SinkUnusable(found, f"{_ANOTHER} that table.", status=os.EX_CONFIG)
 
 
 def _require_version(name: str, version: int, missing: Sequence[str]) -> None:
@@ -135,11 +185,20 @@ def _explained(name: str, error: Exception) -> SinkUnusable:
         code = str(getattr(error, "sqlstate", None) or "")
         advice, status = next((told for start, told in _ADVICE.items() if code.startswith(start)), _OTHER)
         return SinkUnusable(f"{name} does not let us in: {reason(error)}", advice, status=status)
+    if isinstance(error, ssl.SSLError):  # some are a ValueError, too
+        advice = "Check sslmode and sslrootcert in LEADS_SINK_URL, and the server's certificate."
+        return SinkUnusable(f"{name} cannot be reached by TLS: {error.reason}", advice)
+    if isinstance(error, FileNotFoundError):
+        found = f"a file that {name} names, or its socket, is not there"
+        return SinkUnusable(found, "Start it, or correct LEADS_SINK_URL.")
     if isinstance(error, ConnectionRefusedError):
-        return SinkUnusable(f"nothing listens at {name}", f"Start it. {_RUNS}")
+        return SinkUnusable(f"nothing listens at {name}", "Start it, or correct LEADS_SINK_URL.")
     if isinstance(error, socket.gaierror):
         status = os.EX_CONFIG if error.errno == socket.EAI_NONAME else os.EX_UNAVAILABLE
         return SinkUnusable(f"the host of {name} is not known", "Correct LEADS_SINK_URL, or the DNS.", status=status)
+    if isinstance(error, ConnectionError) and "SSL" in str(error):
+        advice = "Set it up in the server, or leave sslmode out of LEADS_SINK_URL."
+        return SinkUnusable(f"{name} speaks no TLS", advice, status=os.EX_CONFIG)
     if isinstance(error, TimeoutError):
         return SinkUnusable(f"{name} does not answer", f"It hangs, or a firewall is in between. {_RUNS}")
     if isinstance(error, ValueError):  # of which asyncpg makes its errors of configuration

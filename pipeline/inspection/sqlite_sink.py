@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -42,15 +43,30 @@ def check(path: Path) -> str:
     Raises:
         SinkUnusable: workers cannot write it.
     """
-    if exists(path):
+    if _is_there(path):
         is_former = _look(path)
         what = "; its tables are of a former version, which the first worker brings up to date" if is_former else ""
         return f"the database {path} can be written{what}"
     log = path.with_name(f"{path.name}-wal")
     if exists(log) and log.stat().st_size:
         raise SinkUnusable(f"{path} is gone, and {log.name}, which has rows, is there", "Bring the database back.")
-    _require_directory(path, "made")
+    target = Path(os.path.realpath(path))
+    if path.is_symlink() and not exists(target.parent):
+        raise SinkUnusable(f"{path} is a link to {target}, whose directory is not there", _USUAL)
+    _require_directory(target, "made")
     return f"{path} is not there yet; the first worker makes it"
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return False
+    except OSError as error:  # links in a circle, a name that is too long, a disk that fails
+        raise SinkUnusable(f"the database {path} cannot be opened: {error.strerror}", _USUAL) from None
+    if kind not in (stat.S_IFREG, stat.S_IFDIR):  # of a directory SQLite says it itself
+        raise SinkUnusable(f"{path} is not a file", _USUAL)
+    return True
 
 
 def _require_directory(path: Path, what: str) -> None:
@@ -67,7 +83,7 @@ def _look(path: Path) -> bool:
             former = [_is_former(path, table, connection, model) for table in _STATEMENTS]
     except sqlite3.Error as error:
         raise _explained(path, getattr(error, "sqlite_errorname", type(error).__name__)) from None
-    _require_directory(path, "written")  # its log stands beside it
+    _require_directory(Path(os.path.realpath(path)), "written")  # its log stands beside it, not beside a link to it
     return any(former)
 
 

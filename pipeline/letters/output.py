@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from types import TracebackType
 
 import click
@@ -36,6 +37,7 @@ class Output:
         # On a terminal that shows both the rows must not go through the bar.
         self._echo = self._display.say if sys.stdout.isatty() and sys.stderr.isatty() else click.echo
         self._head = head
+        self._rows: list[str] = []
 
     def __enter__(self) -> Output:
         self._display.__enter__()
@@ -44,23 +46,34 @@ class Output:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._display.__exit__(kind, error, trace)
+        try:
+            # What is known is shown, whatever the end is; nobody who takes it is no news then.
+            with suppress(*(() if error is None else (CannotPrint,))):
+                self._flush()
+        finally:
+            self._display.__exit__(kind, error, trace)
 
     def print(self, text: str) -> None:
-        """Print rows, or nothing when there are none.
+        """Print rows, with the next move or at the end, or nothing when there are none."""
+        if text:
+            self._rows.append(text)
+
+    def moved(self, offsets: int) -> None:
+        """So many offsets are read.
 
         Raises:
             CannotPrint: stdout is closed, or its disk is full.
         """
-        if not text:
+        self._flush()
+        self._display.show(offsets, self._reading.count)
+
+    def _flush(self) -> None:
+        """Print what waits, at once: above a bar each print costs as much as drawing that."""
+        rows, self._rows = self._rows, []
+        if not rows:
             return
         head, self._head = self._head, None
         try:
-            for one in filter(None, (head, text)):
-                self._echo(one)
+            self._echo("\n".join([*filter(None, (head,)), *rows]))
         except OSError as error:
             raise CannotPrint(error) from None
-
-    def moved(self, offsets: int) -> None:
-        """So many offsets are read."""
-        self._display.show(offsets, self._reading.count)

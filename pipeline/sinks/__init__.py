@@ -60,7 +60,7 @@ def sink_for(url: str, *, password: str = "", lock_timeout_s: float = 5.0) -> Si
         return _sqlite(rest)
     if scheme == "memory":
         return _memory(rest)
-    raise ValueError("no sink has such a URL; the known ones start with sqlite:, postgresql: or memory:")
+    raise ValueError("no sink has such a URL; the known ones start with sqlite: or postgresql:")
 
 
 def _sqlite(rest: str) -> Sink:
@@ -79,6 +79,7 @@ def _memory(rest: str) -> Sink:
 def _postgresql(url: str, password: str, lock_timeout_s: float) -> Sink:
     try:
         parts = urlsplit(url)
+        (parts.hostname or "").encode("idna")  # as the resolver will
         complete = parts.path.strip("/") and (parts.hostname or "host=" in parts.query) and parts.port != 0
     except ValueError:
         complete = False

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import phonenumbers
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 
 from pipeline.lead import Lead
 from pipeline.sinks.base import AcceptedLead
@@ -21,6 +21,8 @@ __all__ = ["Contact", "address", "merged", "submissions"]
 #: Addresses that `email-validator` would only put into lower case. It takes 20 times as long for it.
 _PLAIN_EMAIL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@([a-z0-9]+\.)+[a-z]{2,}", re.IGNORECASE | re.ASCII)
 _PLAIN_MAX_CHARS = 64
+#: Domains that nobody can be reached at, which `email-validator` refuses; `test` it lets pass as it is called below.
+_NO_DOMAINS = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,19 @@ def address(lead: Lead) -> str:
     if lead.phone is not None and (found := _phone(lead.phone)) is not None:
         return found
     given = (lead.email or "").strip() or lead.phone or ""
-    return " ".join(given.casefold().split())
+    return " ".join(given.lower().split())
 
 
 def submissions(leads: Iterable[AcceptedLead]) -> list[Contact]:
-    """What new leads, in the order of their log, say of their contacts; in the order of tenants and addresses.
+    """What new leads say of their contacts; in the order of tenants and addresses.
+
+    Who came last says the name: by the broker's time, of the same time by the order of the log. That time may go back.
 
     Each contact once: one statement cannot change a row twice. In one order everywhere: two workers that lock rows in
     different orders would wait for each other.
     """
     found: dict[tuple[str, str], Contact] = {}
-    for accepted in leads:
+    for accepted in sorted(leads, key=lambda accepted: accepted.time_ms):
         lead, time_ms = accepted.lead, accepted.time_ms
         this = Contact(lead.tenant, accepted.contact, time_ms, time_ms, 1, lead.name, lead.company)
         known = found.get((lead.tenant, accepted.contact))
@@ -84,13 +88,14 @@ def merged(known: Contact, new: Contact) -> Contact:
 def _email(text: str) -> str | None:
     text = text.strip()
     if len(text) <= _PLAIN_MAX_CHARS and _PLAIN_EMAIL.fullmatch(text):
-        return text.lower()
+        plain = text.lower()
+        return None if plain.endswith(_NO_DOMAINS) else plain
     try:
         # Whether its domain exists is not asked: it may not today, and the lead is kept all the same.
         found = validate_email(text, check_deliverability=False, test_environment=True)
     except EmailNotValidError:
         return None
-    return found.normalized.casefold()
+    return found.normalized.lower()
 
 
 def _phone(text: str) -> str | None:

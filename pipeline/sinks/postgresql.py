@@ -20,8 +20,8 @@ from pipeline.sinks.base import (
     StreamOffset,
     WrittenLead,
 )
-from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason
-from pipeline.sinks.postgresql_rows import FIND, first_offset, insert, put_offset
+from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason, records_reason, why_unusable
+from pipeline.sinks.postgresql_rows import FIND, first_offset, insert, insert_leads, put_offset
 
 __all__ = ["PostgreSQLSink"]
 
@@ -32,8 +32,14 @@ CONNECT_TIMEOUT_S = 10.0
 #: How long one statement may take; a batch takes tens of milliseconds.
 STATEMENT_TIMEOUT_S = 30.0
 VERSION = 1
+#: What is checked at the end of a transaction would be found there only, and of no record.
+_TRIAL = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE"
 #: Of `pg_advisory_xact_lock`, while the schema is made.
 SCHEMA_LOCK = 0x1EAD5
+
+
+class Unexpected(Exception):
+    """An error that nobody has thought of: its name and code."""
 
 
 class PostgreSQLSink:
@@ -107,14 +113,16 @@ class PostgreSQLSink:
                 await self._make(connection)
             yield connection
         except BaseException as error:
-            if connection is not None and not is_records(error):
+            if connection is not None and (not is_records(error) or connection.is_in_transaction()):
                 # At once: whoever is cancelled must not wait for a database that does not answer.
                 with suppress(asyncpg.InterfaceError):  # the pool has dropped it already, because it was cut
                     connection.terminate()
             if is_passing(error):
                 raise SinkUnavailable(reason(error)) from None
             if is_unusable(error):
-                raise SinkUnusable(f"its tables are not ours: {reason(error)}") from None
+                raise SinkUnusable(why_unusable(error)) from None
+            if isinstance(error, asyncpg.PostgresError):
+                raise Unexpected(reason(error)) from None  # its text may quote a record, and ends in the log
             raise
         finally:
             if connection is not None:
@@ -147,18 +155,23 @@ class PostgreSQLSink:
         )
 
     async def _make(self, connection: Any) -> None:
-        async with self._making, connection.transaction():
+        async with self._making:
             if self._is_made:
                 return
-            await connection.execute("SELECT pg_advisory_xact_lock($1)", SCHEMA_LOCK)
-            await connection.execute("CREATE TABLE IF NOT EXISTS leads_schema (version integer NOT NULL)")
+            # Statements, here and in `_rejected`: asyncpg's own transaction would ask a database that does not answer
+            # to roll back before whoever is cancelled may go. A connection that is left in one is not used again.
+            await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
+            # Asked before it is made: whoever may write the tables need not be allowed to make them.
+            if await connection.fetchval("SELECT to_regclass('leads_schema') IS NULL"):
+                await connection.execute("CREATE TABLE leads_schema (version integer NOT NULL)")
             version = await connection.fetchval("SELECT max(version) FROM leads_schema")
             if version is None:
                 await connection.execute(resources.files(__package__).joinpath("postgresql.sql").read_text())
                 await connection.execute("INSERT INTO leads_schema VALUES ($1)", VERSION)
             elif version > VERSION:
                 raise SinkUnusable(f"it has version {version} of the schema, and this program {VERSION}")
-        self._is_made = True
+            await connection.execute("COMMIT")
+            self._is_made = True
 
 
 async def _init(connection: Any) -> None:
@@ -173,25 +186,48 @@ async def _leave_as_it_is(connection: Any) -> None:
 
 
 async def _rejected(connection: Any, leads: Sequence[AcceptedLead]) -> dict[int, str]:
-    """Which leads the database refuses, and its code for why: by halves, and everything rolled back."""
+    """Which leads the database refuses, and why; everything is rolled back."""
+    return await _rejected_leads(connection, leads) or await _rejected_with_contacts(connection, leads)
+
+
+async def _rejected_leads(connection: Any, leads: Sequence[AcceptedLead]) -> dict[int, str]:
+    """By halves, and in the order of their log: of two that exclude each other the first one stays.
+
+    Without their contacts, whose rows other workers change: locked one half after the other, so not in the one order
+    of all, they would end in deadlocks.
+    """
     reasons: dict[int, str] = {}
-    transaction = connection.transaction()
-    await transaction.start()
-    try:
-        pending = [range(len(leads))]
-        while pending:
-            some = pending.pop()
-            try:
-                async with connection.transaction():
-                    await insert(connection, leads[some.start : some.stop], None)
-            except asyncpg.PostgresError as error:
-                if not is_records(error):
-                    raise
-                if len(some) == 1:
-                    reasons[some.start] = reason(error)
-                else:
-                    middle = some.start + len(some) // 2
-                    pending += [range(some.start, middle), range(middle, some.stop)]
-    finally:
-        await transaction.rollback()
+    await connection.execute(_TRIAL)
+    pending = [range(len(leads))]
+    while pending:
+        some = pending.pop()
+        await connection.execute("SAVEPOINT half")
+        try:
+            await insert_leads(connection, leads[some.start : some.stop])
+        except asyncpg.PostgresError as error:
+            if not is_records(error):
+                raise
+            await connection.execute("ROLLBACK TO half")
+            if len(some) == 1:
+                reasons[some.start] = records_reason(error)
+            else:
+                middle = some.start + len(some) // 2
+                pending += [range(middle, some.stop), range(some.start, middle)]
+        await connection.execute("RELEASE half")
+    await connection.execute("ROLLBACK")
+    return reasons
+
+
+async def _rejected_with_contacts(connection: Any, leads: Sequence[AcceptedLead]) -> dict[int, str]:
+    """One by one, each in a transaction of its own: for rules that somebody has added to contacts."""
+    reasons: dict[int, str] = {}
+    for index, accepted in enumerate(leads):
+        await connection.execute(_TRIAL)
+        try:
+            await insert(connection, [accepted], None)
+        except asyncpg.PostgresError as error:
+            if not is_records(error):
+                raise
+            reasons[index] = records_reason(error)
+        await connection.execute("ROLLBACK")
     return reasons

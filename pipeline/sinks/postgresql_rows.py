@@ -15,7 +15,17 @@ import msgspec
 
 from pipeline.sinks.base import AcceptedLead, Checkpoint, Fenced, Lane, Mark, StreamOffset
 
-__all__ = ["COLUMNS", "FIND", "columns", "find_offset", "first_offset", "insert", "put_offset"]
+__all__ = [
+    "COLUMNS",
+    "FIND",
+    "STATEMENTS",
+    "columns",
+    "find_offset",
+    "first_offset",
+    "insert",
+    "insert_leads",
+    "put_offset",
+]
 
 #: Of `lead`, as they are given.
 COLUMNS = (
@@ -27,7 +37,7 @@ FIND = "SELECT id, written_at FROM lead WHERE tenant = $1 AND message_id = $2"
 
 # Only a conflict of the name is a lead that is already there. A conflict of any other constraint, which somebody may
 # have added, is an error: otherwise it would drop a lead in silence.
-_INSERT = """
+_LEADS = """
 incoming AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                          $9::text[], $10::timestamptz[], $11::text[], $12::int[], $13::bigint[], $14::timestamptz[])
@@ -43,7 +53,9 @@ inserted AS (
     FROM incoming ORDER BY tenant, message_id, source_offset
     ON CONFLICT (tenant, message_id) DO NOTHING
     RETURNING source_partition, source_offset
-),
+)
+"""
+_CONTACTS = """
 counted AS (
     INSERT INTO contact AS known (tenant, address, first_seen, last_seen, submissions, name, company)
     SELECT tenant, contact, min(seen), max(seen), count(*),
@@ -61,7 +73,8 @@ counted AS (
                        ELSE coalesce(known.company, excluded.company) END
 )
 """
-_INSERT_ONLY = f"WITH {_INSERT.format(condition='')} SELECT true AS stepped, (SELECT count(*) FROM inserted) AS new"
+_INSERT_LEADS = f"WITH {_LEADS.format(condition='')} SELECT true AS stepped, (SELECT count(*) FROM inserted) AS new"
+_INSERT_ONLY = _INSERT_LEADS.replace("SELECT true", f", {_CONTACTS} SELECT true")
 # The fence: of two writers at one position one moves the lane, and the other finds no row there, and inserts nothing.
 _STEP_AND_INSERT = f"""
 WITH step AS (
@@ -69,7 +82,8 @@ WITH step AS (
     WHERE consumer_group = $20 AND topic = $21 AND partition = $22 AND next_offset = $23
     RETURNING 1
 ),
-{_INSERT.format(condition="WHERE EXISTS (SELECT FROM step)")}
+{_LEADS.format(condition="WHERE EXISTS (SELECT FROM step)")},
+{_CONTACTS}
 SELECT EXISTS (SELECT FROM step) AS stepped, (SELECT count(*) FROM inserted) AS new
 """
 
@@ -82,6 +96,9 @@ ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET
     next_offset = excluded.next_offset, log_id = excluded.log_id, last_offset = excluded.last_offset,
     last_time_ms = excluded.last_time_ms, last_key = excluded.last_key
 """
+
+#: All that a worker does once its tables are there, each with the number of its parameters.
+STATEMENTS = ((_STEP_AND_INSERT, 23), (_ADD_OFFSET, 8), (_PUT_OFFSET, 8), (FIND, 2))
 
 
 async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> int:
@@ -101,6 +118,11 @@ async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Che
             raise Fenced(await find_offset(connection, checkpoint.lane))
     new: int = row["new"]
     return new
+
+
+async def insert_leads(connection: Any, leads: Sequence[AcceptedLead]) -> None:
+    """Insert what is new of `leads`, and nothing else; raises as `insert`."""
+    await connection.fetch(_INSERT_LEADS, *columns(leads))
 
 
 async def find_offset(connection: Any, lane: Lane) -> StreamOffset | None:

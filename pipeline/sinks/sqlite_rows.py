@@ -58,7 +58,7 @@ def insert(connection: sqlite3.Connection, leads: Sequence[AcceptedLead], checkp
     try:
         return _insert(connection, leads, rows)
     except (sqlite3.IntegrityError, sqlite3.DataError):
-        connection.execute("ROLLBACK TO batch")
+        _undo(connection, "batch")
         if reasons := _rejected(connection, leads, rows):
             raise RecordsRejected(reasons) from None
         raise
@@ -130,9 +130,17 @@ def _rejected(connection: sqlite3.Connection, leads: Sequence[AcceptedLead], row
         except (sqlite3.IntegrityError, sqlite3.DataError) as error:
             # The name only: the message of a constraint or trigger may quote the record.
             reasons[index] = error.sqlite_errorname
-            connection.execute("ROLLBACK TO record")
+            _undo(connection, "record")
         connection.execute("RELEASE record")
     return reasons
+
+
+def _undo(connection: sqlite3.Connection, savepoint: str) -> None:
+    """Go back to `savepoint`. A trigger can roll back all of the transaction; it will be, so go on in another."""
+    if not connection.in_transaction:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"SAVEPOINT {savepoint}")
+    connection.execute(f"ROLLBACK TO {savepoint}")
 
 
 def _row(accepted: AcceptedLead, written_at: str) -> _Row:

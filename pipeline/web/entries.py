@@ -46,7 +46,7 @@ def letters_entry(value: bytes) -> dict[str, Any]:
 
 def entry_row(entry: dict[str, Any]) -> dict[str, Any]:
     """An entry of any table for people: its key leads to the status of the lead."""
-    return {**entry, "key": _status_link(entry["key"])}
+    return {**entry, "key": _status_link(entry["key"]), "time": _short(entry["time"])}
 
 
 def letters_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def letters_rows(entry: dict[str, Any]) -> list[dict[str, Any]]:
             "group": letter["group"],
             "record": f"{letter['topic']}/{letter['partition']} at {letter['offset']}",
             "letter": f"{DEAD_LETTER}/{letter['letter']['partition']} at {letter['letter']['offset']}",
-            "time": letter["time"],
+            "time": _short(letter["time"]),
             "owner": entry["owner"],
         }
         for letter in entry["letters"]
@@ -70,6 +70,11 @@ def _status_link(key: str) -> Link | str:
     if name_flaw(tenant, message_id):
         return key
     return Link(key, f"/leads/{tenant}/{quote(message_id, safe='')}")
+
+
+def _short(time: str) -> str:
+    """RFC 3339 in UTC, as people read it."""
+    return f"{time[:10]} {time[11:19]} UTC"
 
 
 def _time(time_ms: int) -> str:

@@ -27,6 +27,6 @@ def _problem(error: web.HTTPError) -> Problem:
     if isinstance(error, web.HTTPNotFound):
         return Problem(404, "No such page", "There is nothing at this address.")
     if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = error.headers[hdrs.ALLOW]
+        allowed = ", ".join(sorted(error.allowed_methods))
         return Problem(405, "Method not allowed", f"This address takes {allowed}.", headers={hdrs.ALLOW: allowed})
     return Problem(error.status, error.reason, "The web server refuses the request.")

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from pipeline.dead_letters import Letter, unpack
 from pipeline.dedupe import Seen
 from pipeline.lead import name_flaw
-from pipeline.sinks import Sink, SinkUnavailable, WrittenLead
+from pipeline.sinks import Sink, SinkUnavailable, SinkUnusable, WrittenLead
 from pipeline.status import Evidence, State, gather, judge, letter, this_record
 from pipeline.topics import CAPTURED
 from pipeline.web.owned import Owned, logs_of
@@ -83,7 +83,7 @@ class StatusView:
     def _question(self, request: web.Request) -> _Question:
         tenant, message_id = request.match_info["tenant"], request.match_info["message_id"]
         if flaw := name_flaw(tenant, message_id):
-            raise Problem(404, "No lead has this name", f"{flaw[:1].upper()}{flaw[1:]}.", headers=NO_STORE)
+            raise Problem(404, "No lead has this name", f"{flaw}.", headers=NO_STORE)
         partition = self._peers.partition(f"{tenant}/{message_id}".encode())
         given = [request.query.get(name) for name in ("partition", "offset")]
         if given == [None, None]:
@@ -145,7 +145,7 @@ class StatusView:
             raise Problem(501, "No CRM here", "Ask a worker of an app that runs the agent crm_sink.")
         try:
             return await self._sink.find(question.tenant, question.message_id)
-        except SinkUnavailable:
+        except (SinkUnavailable, SinkUnusable):
             raise cannot_say("The CRM does not answer.") from None
 
 

@@ -108,7 +108,7 @@ class TablesView:
         shown, key = self._shown(request), request.match_info["key"].encode("utf-8", "replace")
         found = await self._one(shown, key, self._peers.is_from_peer(request))
         if wants_html(request):
-            return _as_page(request.match_info["name"], shown, [found], None)
+            return page("entry", name=request.match_info["name"], rows=shown.rows(found))
         return web.json_response(found)
 
     # -- which partitions there are

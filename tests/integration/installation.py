@@ -32,6 +32,22 @@ PARTITIONS = 8
 #: Far above what anything takes here; reached only when something hangs.
 PATIENCE_S = 60.0
 
+_ODD_HEADER = """
+import asyncio, sys
+from aiokafka import AIOKafkaProducer
+
+class Name(str):
+    def encode(self, *how):
+        return bytes([255])
+
+async def main(broker, topic, partition, key, value):
+    async with AIOKafkaProducer(bootstrap_servers=broker) as producer:
+        headers = [(Name("name"), b"its value")]
+        await producer.send_and_wait(topic, value.encode(), key.encode(), int(partition), headers=headers)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
 _partition = DefaultPartitioner()
 _partitions = list(range(PARTITIONS))
 
@@ -190,6 +206,13 @@ class Installation:
     def produce_raw(self, records: Iterable[tuple[bytes | None, bytes | None]], topic: str = topics.CAPTURED) -> None:
         """Append keys and values to `topic`, acknowledged."""
         asyncio.run(_produce(self.bootstrap, topic, list(records)))
+
+    def produce_odd_header(self, one: dict[str, Any], topic: str = topics.CAPTURED) -> None:
+        """Append a lead that has a header whose name, the byte ff, is not UTF-8."""
+        # Only aiokafka's Python, not its C, asks the name of a header for its bytes.
+        environ = {**os.environ, "AIOKAFKA_NO_EXTENSIONS": "1"}
+        where = [*self.bootstrap, topic, str(partition(key(one))), key(one).decode(), json.dumps(one)]
+        subprocess.run([sys.executable, "-c", _ODD_HEADER, *where], env=environ, check=True)
 
     def rows(self) -> list[tuple[str, str]]:
         """(tenant, message id) of every row of the CRM; no rows while there is no database."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,11 @@ from pipeline.embedded import Postgres, free_port
 from pipeline.inspection.errors import SinkUnusable
 from pipeline.inspection.sink import require_sink
 from pipeline.settings import Settings
+from pipeline.sinks import SinkUnavailable
+from pipeline.sinks import SinkUnusable as InvalidSink
 from pipeline.sinks.postgresql import PostgreSQLSink
+from pipeline.sinks.postgresql_rows import COLUMNS
+from tests.unit.sink_contract import LANE, accepted, at
 from tests.unit.test_sink_check import check_sink
 
 pytestmark = pytest.mark.integration
@@ -68,6 +75,7 @@ class Crm:
     def make(self) -> None:
         """Let the owner of the database make the tables, who is somebody else."""
         assert asyncio.run(_writes(PostgreSQLSink(self.root)))
+        query(self.root, "TRUNCATE lead")
 
     def tables(self) -> list[Any]:
         return query(
@@ -96,10 +104,12 @@ class Crm:
 
 
 async def _writes(sink: PostgreSQLSink) -> bool:
-    """Whether the sink opens and takes an empty batch."""
+    """Whether the sink opens, takes a lead and can be put somewhere."""
     try:
         await sink.open()
-        await sink.write([])
+        await sink.offsets({LANE: at(0)})
+        await sink.write([accepted(1)])
+        await sink.put_offset(LANE, at(0))
     except Exception:
         return False
     finally:
@@ -131,6 +141,8 @@ def test_tables_that_another_user_has_made(crm: Crm) -> None:
     crm.allow("SELECT ON leads_schema")
     crm.allow("SELECT, INSERT, UPDATE ON lead, contact, stream_offset")
     assert crm.look().endswith("can be written")
+    crm.refuse("CREATE ON SCHEMA public")  # which is for who makes them
+    assert crm.look().endswith("can be written")
 
 
 def test_a_table_of_somebody_else(crm: Crm) -> None:
@@ -139,6 +151,99 @@ def test_a_table_of_somebody_else(crm: Crm) -> None:
     found = crm.look()
     assert "has tables that are not the CRM's: lead" in found
     assert found.endswith("(78)")
+
+
+@pytest.mark.parametrize(
+    "change, why",
+    [
+        ("ALTER TABLE lead DROP COLUMN company", "has tables that are not the CRM's: UndefinedColumn (42703)"),
+        ("ALTER TABLE lead DROP CONSTRAINT lead_name", "has tables that are not the CRM's: InvalidColumnReference"),
+        ("ALTER TABLE lead ALTER source_offset TYPE text", "has tables that are not the CRM's: UndefinedFunction"),
+        ("ALTER TABLE lead ADD COLUMN vat text NOT NULL", "has a table lead that is not the CRM's: it needs vat"),
+        ("DROP TABLE contact", "says that it has the CRM's tables, and lacks contact"),
+        ("ALTER TABLE leads_schema RENAME version TO name", "has a table leads_schema that is not the CRM's: Undefin"),
+        ("ALTER TABLE leads_schema ALTER version TYPE text", "has a table leads_schema that is not the CRM's: its v"),
+    ],
+)
+def test_tables_that_somebody_has_changed(crm: Crm, change: str, why: str) -> None:
+    crm.make()
+    query(crm.root, change)
+    crm.allow("ALL ON ALL TABLES IN SCHEMA public")
+    found = crm.look()
+    assert why in found
+    assert found.endswith("(78)")
+
+
+def test_changes_that_do_no_harm(crm: Crm) -> None:
+    crm.make()
+    query(crm.root, "ALTER TABLE lead ADD COLUMN owner text", "ALTER TABLE contact ADD COLUMN n int NOT NULL DEFAULT 0")
+    crm.allow("SELECT ON leads_schema")
+    crm.allow("SELECT, INSERT, UPDATE ON contact, stream_offset")
+    crm.allow(f"SELECT, INSERT ({', '.join(COLUMNS)}) ON lead")
+    assert crm.look().endswith("can be written")
+
+
+def test_one_right_is_lacking(crm: Crm) -> None:
+    crm.make()
+    crm.allow("ALL ON ALL TABLES IN SCHEMA public")
+    crm.refuse("UPDATE ON stream_offset")
+    assert "has not the right to UPDATE on stream_offset" in crm.look()
+
+
+def test_tables_in_a_schema_behind_the_one_of_the_user(crm: Crm) -> None:
+    query(crm.root, "CREATE TABLE lead (id integer)", f"CREATE SCHEMA AUTHORIZATION {crm.name}")
+    assert crm.look().endswith("the first worker makes its tables")
+    assert crm.look().endswith("can be written")
+
+
+def test_no_schema_that_the_user_may_use_is_waited_for(crm: Crm) -> None:
+    crm.make()
+    query(crm.root, f"ALTER ROLE {crm.name} SET search_path = nowhere")
+    assert "may not make tables in the schema (none in the search_path)" in crm.look()
+    with pytest.raises(SinkUnavailable, match="InvalidSchemaName"):
+        asyncio.run(PostgreSQLSink(crm.url, password=SECRET).open())
+
+
+def test_options_that_are_wrong_end_a_worker(crm: Crm) -> None:
+    url = f"{crm.url}?sslmode=bogus"
+    done = check_sink(**{**crm.environ, "LEADS_SINK_URL": url})
+    assert done.returncode == os.EX_CONFIG
+    assert "its options are wrong" in done.stderr
+    with pytest.raises(InvalidSink, match="an option of LEADS_SINK_URL"):
+        asyncio.run(PostgreSQLSink(url, password=SECRET).open())
+    done = check_sink(**{**crm.environ, "LEADS_SINK_URL": f"{crm.url}?sslmode=verify-full&sslrootcert=/gone"})
+    assert done.returncode == os.EX_UNAVAILABLE
+    assert "a file that postgresql://127.0.0.1" in done.stderr
+
+
+def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *files, "-subj", "/CN=localhost"]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+
+    tls = f"sslmode=verify-full&sslrootcert={tmp_path / 'cert.pem'}"  # of another host
+
+    async def shakes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(8)  # PostgreSQL's question for TLS
+        writer.write(b"S")
+        with suppress(OSError):  # the client hangs up
+            await writer.start_tls(context)
+        writer.close()
+
+    async def look() -> SinkUnusable:
+        server = await asyncio.start_server(shakes, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        settings = Settings.from_env({"LEADS_SINK_URL": f"postgresql://u@127.0.0.1:{port}/crm?{tls}"})
+        with pytest.raises(SinkUnusable) as error:
+            await require_sink(settings)
+        server.close()
+        return error.value
+
+    found = asyncio.run(look())
+    assert "cannot be reached by TLS: CERTIFICATE_VERIFY_FAILED" in found.found
+    assert "sslrootcert" in found.advice
 
 
 def test_a_newer_version_of_the_tables(crm: Crm) -> None:

@@ -150,7 +150,7 @@ class TestTheDiskOfTheBroker:
             assert status in (202, 503)
             if status == 202:
                 acknowledged.append(one)
-        wait_until(lambda: f"{NO_SPACE} {broker}; free some.; it is started again in" in up.text(), up.text)
+        wait_until(lambda: f"{NO_SPACE} {broker}; free some; it is started again in" in up.text(), up.text)
         make_room(disk)
         wait_until(lambda: self._post(unstarted, lead("last")) == 202, up.text)
         unstarted.wait(unstarted.drained)

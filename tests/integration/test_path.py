@@ -175,3 +175,23 @@ def test_another_app_writes_another_crm_from_its_own_checkpoint(installation: In
     installation.wait(lambda: installation.lag(topics.ACCEPTED, "crm2") == 0)
     with closing(sqlite3.connect(other)) as connection:
         assert connection.execute("SELECT count(*) FROM lead").fetchall() == [(30,)]
+
+
+def test_a_header_whose_name_is_not_utf_8_stops_nobody(installation: Installation) -> None:
+    """aiokafka cannot read such a record by itself, nor get past it: whoever sends one would stop every worker."""
+    installation.create_topics()
+    sent = [*leads(20), lead("odd"), lead("odd-letter", email=None), *leads(20, prefix="n")]
+    for one in sent:
+        if one["message_id"].startswith("odd"):
+            installation.produce_odd_header(one)
+        else:
+            installation.produce([one])
+    worker = installation.worker().wait_ready()
+    good = [one for one in sent if one["email"]]
+    installation.wait_rows(len(good))
+    installation.assert_once(good)
+    (forwarded,) = [record for record in installation.records(topics.ACCEPTED) if record.key == key(lead("odd"))]
+    assert forwarded.headers == (("\\xff", b"its value"),)
+    (letter,) = installation.dead_letters()
+    assert letter["original-\\xff"] == "its value"
+    assert "Traceback" not in worker.text()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -96,6 +98,41 @@ class TestPositionsOutsideTheLog:
         sentence = refusal(worker)
         assert f"to 25 of {topics.CAPTURED}/{P} were deleted before group leads" in sentence
         assert sentence.endswith(f"run: leads skip {topics.CAPTURED} {P} 26")
+
+    def test_a_log_that_went_on_with_other_records_is_refused(self, installation: Installation) -> None:
+        """As after an unclean election: the offset in the CRM lies inside the log, but that is not its log."""
+        installation.create_topics()
+        first, other = leads_in(P, 5, "a"), leads_in(P, 5, "b")
+        installation.produce(first, topics.ACCEPTED)
+        worker = installation.worker().wait_ready()
+        installation.assert_once(first)
+        assert worker.stop() == 0
+        with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3")) as crm, crm:
+            crm.execute("UPDATE stream_offset SET last_time_ms = last_time_ms - 1")
+        installation.produce(other, topics.ACCEPTED)
+        sentence = refusal(installation.worker())
+        assert f"does not fit {topics.ACCEPTED}/{P}: record 4 is not the one that it names" in sentence
+        assert sentence.endswith(f"run: leads skip {topics.ACCEPTED} {P} 5")
+        assert installation.dead_letters() == []
+        assert len(installation.rows()) == 5
+
+    def test_retention_that_goes_on_while_the_crm_is_away_takes_nothing_that_was_not_written(
+        self, installation: Installation
+    ) -> None:
+        """A lane begins at the last record that was written, to know its log again; that one may go meanwhile."""
+        installation.create_topics()
+        first, more = leads_in(P, 5, "a"), leads_in(P, 5, "b")
+        installation.produce(first, topics.ACCEPTED)
+        worker = installation.worker().wait_ready()
+        installation.assert_once(first)
+        assert worker.stop() == 0
+        with closing(sqlite3.connect(installation.directory / "var" / "crm.sqlite3", isolation_level=None)) as crm:
+            crm.execute("BEGIN EXCLUSIVE")
+            worker = installation.worker().wait_until_answering()
+            delete_records(installation, topics.ACCEPTED, {P: 5})
+        installation.produce(more, topics.ACCEPTED)
+        worker.wait_ready()
+        installation.assert_once([*first, *more])
 
     def test_skipping_while_a_worker_runs_says_so(self, installation: Installation) -> None:
         installation.worker().wait_ready()

@@ -67,6 +67,15 @@ def test_all_partitions_to_the_end_and_to_the_start(installation: Installation) 
     assert {number: at for number, at, _ in rows(installation) if at} == {1: 2}
 
 
+def test_where_kafka_has_the_group(installation: Installation) -> None:
+    """At least once the checkpoint is Kafka's; whoever changes over to exactly once may go on from there."""
+    installation.create_topics()
+    installation.produce(leads_in(1, 6), topics.ACCEPTED)
+    installation.commit({1: 4}, topics.ACCEPTED)
+    skip(installation, "all", "committed")
+    assert {number: at for number, at, _ in rows(installation) if at} == {1: 4}
+
+
 def test_while_workers_run_nothing_is_set(installation: Installation) -> None:
     worker = installation.worker().wait_ready()
     sent = leads_in(2, 8)

@@ -210,13 +210,17 @@ def test_a_receipt_that_the_checkpoint_has_not_reached_is_pending(installation: 
     assert get(worker, path(one))[1]["state"] == "written"
 
 
-def test_while_the_database_is_gone_nobody_claims_anything(installation: Installation) -> None:
+@pytest.mark.parametrize("instead", ["directory", "no database"])
+def test_while_the_database_is_gone_nobody_claims_anything(installation: Installation, instead: str) -> None:
     worker = installation.worker().wait_ready()
     receipt = post(worker, lead("m-1"))[1]
     installation.assert_once([lead("m-1")])
     crm = installation.directory / "var" / "crm.sqlite3"
     crm.rename(crm.with_name("elsewhere.sqlite3"))
-    crm.mkdir()
+    if instead == "directory":
+        crm.mkdir()
+    else:
+        crm.write_text(instead * 1000)
     status, problem = get(worker, receipt["status_url"])
     assert (status, problem["detail"]) == (503, "The CRM does not answer.")
 

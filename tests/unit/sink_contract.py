@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -330,6 +331,14 @@ class SinkContract:
         (contact,) = await store.contacts()
         assert (contact.name, contact.company) == ("later", "first")
         assert (contact.first_seen_ms, contact.last_seen_ms) == (accepted(3).time_ms, accepted(6).time_ms)
+
+    async def test_within_a_batch_the_clock_of_the_broker_may_go_back(self, sink: Sink, store: Store) -> None:
+        leads = [
+            accepted(number, message_id=f"b{number}", name=name) for number, name in ((1, "a"), (3, None), (2, "b"))
+        ]
+        await sink.write([replace(one, offset=n) for n, one in enumerate(leads)])
+        (contact,) = await store.contacts()
+        assert contact.name == "b"
 
     async def test_writers_of_the_same_contacts_do_not_stop_each_other(self, sink: Sink, store: Store) -> None:
         sinks = [store.sink() for _ in range(4)]

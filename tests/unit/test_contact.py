@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from email_validator import EmailNotValidError, validate_email
+from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +12,13 @@ from pipeline.sinks.contact import Contact, address, merged, submissions
 from tests.unit.sink_contract import accepted
 
 TEXT = st.text(min_size=1, max_size=60).filter(lambda text: not text.isspace())
-EMAIL = st.emails() | st.from_regex(r"\A[a-zA-Z0-9._+-]{1,20}@[a-zA-Z0-9.-]{1,20}\Z") | TEXT
+PLAIN = st.builds(
+    "{}@{}.{}".format,
+    st.from_regex(r"\A[a-zA-Z0-9_+-]{1,9}(\.[a-zA-Z0-9_+-]{1,9})?\Z"),
+    st.from_regex(r"\A[a-zA-Z0-9]{1,9}(\.[a-zA-Z0-9]{1,9})?\Z"),
+    st.sampled_from(["com", "TEST", "example", *SPECIAL_USE_DOMAIN_NAMES]),
+)
+EMAIL = PLAIN | st.emails() | st.from_regex(r"\A[a-zA-Z0-9._+-]{1,20}@[a-zA-Z0-9.-]{1,20}\Z") | TEXT
 
 
 def of(**members: str) -> str:
@@ -25,7 +31,12 @@ def of(**members: str) -> str:
         ({"email": "Ada@Example.COM"}, "ada@example.com"),
         ({"email": " ada.l+x@example.com ", "phone": "+49 30 1"}, "ada.l+x@example.com"),
         ({"email": "Jörg@EXÄMPLE.de"}, "jörg@exämple.de"),
+        # Two domains, and two companies.
+        ({"email": "Info@Straße.de"}, "info@straße.de"),
+        ({"email": "Info@Strasse.de"}, "info@strasse.de"),
         ({"email": "no email", "phone": "+49 (0)30 1234567"}, "+49301234567"),
+        ({"email": "Ada@Corp.LOCAL", "phone": "+1 (202) 555-0123"}, "+12025550123"),
+        ({"email": "Ada@Corp.LOCAL"}, "ada@corp.local"),
         ({"email": "No  Email", "phone": "030 1234567"}, "no email"),
         ({"phone": "030  1234567"}, "030 1234567"),
         ({"phone": "+1 (202) 555-0123"}, "+12025550123"),
@@ -38,9 +49,9 @@ def test_an_address(members: dict[str, str], wanted: str) -> None:
 @given(EMAIL)
 def test_the_short_cut_says_what_the_library_says(text: str) -> None:
     try:
-        wanted = validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized.casefold()
+        wanted = validate_email(text.strip(), check_deliverability=False, test_environment=True).normalized.lower()
     except EmailNotValidError:
-        wanted = " ".join(text.strip().casefold().split())
+        wanted = " ".join(text.strip().lower().split())
     assert of(email=text) == wanted
 
 
@@ -51,6 +62,7 @@ def test_it_is_never_an_error_and_never_empty(email: str | None, phone: str) -> 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.sampled_from([None, "a", "b"])), max_size=12))
 def test_a_batch_says_what_its_leads_say_one_by_one(given_leads: list[tuple[int, int, str | None]]) -> None:
+    given_leads = sorted(given_leads, key=lambda one: one[1])  # as the broker's clock goes, but for its corrections
     leads = [accepted(time, message_id=f"m{n}", email=f"p{who}@example.com", name=name)
              for n, (who, time, name) in enumerate(given_leads)]  # fmt: skip
     known: dict[str, Contact] = {}

@@ -10,9 +10,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.batches import Fatal
-from pipeline.circuit import FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
+from pipeline.circuit import ATTEMPTS_SAID, FAILURES_MAX, PAUSE_FIRST_S, PAUSE_MAX_S, SinkHealth, patiently
 from pipeline.delivery import deliver
-from pipeline.sinks import AcceptedLead, Checkpoint, Lane, RecordsRejected, SinkUnavailable, StreamOffset
+from pipeline.sinks import (
+    AcceptedLead,
+    Checkpoint,
+    Lane,
+    RecordsRejected,
+    SinkUnavailable,
+    SinkUnusable,
+    StreamOffset,
+)
 from pipeline.sinks.memory import MemorySink
 from tests.unit.sink_contract import batch
 
@@ -163,11 +171,16 @@ class TestPauses:
         assert all(30 <= pause_s <= 30 + PAUSE_MAX_S for pause_s in journal.pauses_s)
 
 
+def ticking() -> Callable[[], datetime]:
+    """A clock that goes on 10 s at each look."""
+    ticks = (datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=10 * n) for n in range(1000))
+    return lambda: next(ticks)
+
+
 class TestHealth:
     @pytest.fixture
     def now(self) -> Callable[[], datetime]:
-        ticks = (datetime(2026, 1, 31, 12, tzinfo=UTC) + timedelta(seconds=10 * n) for n in range(1000))
-        return lambda: next(ticks)
+        return ticking()
 
     async def test_one_line_per_change(self, caplog: pytest.LogCaptureFixture, now: Callable[[], datetime]) -> None:
         caplog.set_level(logging.DEBUG)
@@ -179,7 +192,7 @@ class TestHealth:
                 "WARNING",
                 "The sink is unavailable: told to be unavailable. Nothing is lost; writing goes on when it is back.",
             ),
-            ("INFO", "The sink is back after 10.0 s."),
+            ("INFO", "The sink is back after 480.0 s."),
         ]
         assert (health.outages, health.attempts_failed, health.reachable, health.reason) == (1, 50, True, None)
 
@@ -196,8 +209,31 @@ class TestHealth:
         await run(sink, Journal(), 1, health=health)
         assert health.reachable
 
+    async def test_who_cannot_go_on_does_not_say_that_it_is_back(self, caplog: pytest.LogCaptureFixture) -> None:
+        health = SinkHealth(now=ticking())
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        with pytest.raises(SinkUnusable):
+            await run(RaisingSink(SinkUnusable("its tables are not ours")), Journal(), 1, health=health)
+        assert not health.reachable
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+    async def test_one_that_cannot_be_written_while_others_can_is_said_once(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As when somebody else holds the lock of a row. The circuit stays closed, so nobody else would say it."""
+        health, sink = SinkHealth(), MemorySink(unavailable=3 * ATTEMPTS_SAID)
+
+        async def pause(delay_s: float) -> None:
+            health.available()
+
+        await deliver(sink, batch(1), dead_letter=Journal().dead_letter, pause=pause, health=health)
+        (line,) = caplog.records
+        assert line.levelname == "WARNING"
+        assert f"not be written in {ATTEMPTS_SAID} attempts, while others can: told to be unavail" in line.getMessage()
+
     async def test_lanes_share_it(self, caplog: pytest.LogCaptureFixture) -> None:
-        health = SinkHealth()
+        health = SinkHealth(now=ticking())
         for reason in ("first", "second", "first", "second", "first"):
             health.unavailable(reason)
         assert len(caplog.records) == 1
@@ -208,13 +244,21 @@ class TestCircuit:
     """One lane at a time tries while it is open."""
 
     async def test_few_failures_do_not_open_it(self, caplog: pytest.LogCaptureFixture) -> None:
-        health = SinkHealth()
+        health = SinkHealth(now=ticking())
         for _ in range(3):
             await run(MemorySink(unavailable=FAILURES_MAX - 1), Journal(), 1, health=health)
         assert (health.reachable, health.outages, caplog.records) == (True, 0, [])
 
+    async def test_nor_do_many_in_one_moment(self, caplog: pytest.LogCaptureFixture) -> None:
+        """Eight lanes that find SQLite locked by another worker's batch."""
+        moment = datetime(2026, 1, 31, 12, tzinfo=UTC)
+        health = SinkHealth(now=lambda: moment)
+        for _ in range(8):
+            health.unavailable("SQLITE_BUSY")
+        assert (health.reachable, health.outages, caplog.records) == (True, 0, [])
+
     async def test_while_it_is_open_one_tries(self) -> None:
-        health = SinkHealth()
+        health = SinkHealth(now=ticking())
         for _ in range(FAILURES_MAX):
             health.unavailable("down")
         most, now, asked = 0, 0, 0
@@ -234,7 +278,7 @@ class TestCircuit:
         assert most <= 7
 
     async def test_who_is_cancelled_while_trying_gives_its_turn_back(self) -> None:
-        health = SinkHealth()
+        health = SinkHealth(now=ticking())
         for _ in range(FAILURES_MAX):
             health.unavailable("down")
         hangs = asyncio.create_task(patiently(asyncio.Event().wait, pause=asyncio.sleep, health=health))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -77,3 +80,22 @@ def test_a_copy_can_be_read_by_everybody_and_is_made_once(tmp_path: Path) -> Non
     (programs / "initdb").unlink()
     assert (copied(tmp_path / "wheel", copy) / "pginstall" / "bin" / "initdb").exists()
     assert not list(tmp_path.glob("copy-*"))
+
+
+def test_a_copy_that_was_killed_is_made_anew_and_leaves_nothing(tmp_path: Path) -> None:
+    package, to = tmp_path / "wheel", tmp_path / "cache" / "copy-1.0"
+    (package / "bin").mkdir(parents=True)
+    (package / "bin" / "postgres").write_text("whole")
+    to.parent.mkdir()
+
+    def copy_and_die() -> None:
+        with patch("pipeline.embedded.postgres_programs._let_everybody_read", lambda tree: os.kill(os.getpid(), 9)):
+            copied(package, to)
+
+    child = multiprocessing.get_context("fork").Process(target=copy_and_die)
+    child.start()
+    child.join()
+    assert child.exitcode == -9
+    assert not to.exists()
+    assert (copied(package, to) / "bin" / "postgres").read_text() == "whole"
+    assert [file.name for file in to.parent.iterdir()] == ["copy-1.0"]

@@ -15,7 +15,7 @@ from pipeline.embedded import free_port
 from pipeline.inspection import broker, machine, sink
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.findings import Finding, Level, ok, problem, skipped, warning, worst
-from pipeline.inspection.judgement import TopicState, as_they_should_be, clock, safe, topic_state
+from pipeline.inspection.judgement import TopicState, as_they_should_be, clock, one_dedupes, safe, topic_state
 from pipeline.settings import Settings
 
 SETTINGS = Settings.from_env({})
@@ -223,3 +223,11 @@ def test_the_worst_counts_and_what_was_skipped_does_not() -> None:
     assert worst([skipped("a", "b")]) is Level.OK
     assert worst([ok("a", "b"), warning("a", "b", "c"), skipped("a", "b")]) is Level.WARNING
     assert worst([problem("a", "b", "c"), ok("a", "b")]) is Level.PROBLEM
+
+
+def test_two_apps_that_dedupe_are_told() -> None:
+    assert one_dedupes([]) == one_dedupes(["leads"]) == []
+    (found,) = one_dedupes(["leads", "other"])
+    assert (found.level, found.check) == (Level.WARNING, "apps")
+    assert found.found.startswith("leads, other all read lead-captured")
+    assert "LEADS_AGENTS=crm_sink" in found.advice

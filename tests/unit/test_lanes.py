@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import pytest
 from faust.types import TP
 
-from pipeline.batches import Batch, Epoch, Fatal, LetGo
+from pipeline.batches import Batch, Epoch, Fatal, LetGo, Refused
 from pipeline.batches.bugs import SYSTEMATIC_RECORDS
 from pipeline.batches.lanes import Lanes
 from tests.unit.engine import P0, P1, Event, batch_of
@@ -184,15 +184,17 @@ class TestRecordsThatRaise:
 
 
 class TestFatalAndLetGo:
-    async def test_a_fatal_error_goes_to_on_fatal_and_acks_nothing(self, agent: Agent) -> None:
-        fatal = agent.raises[1] = Fatal("disk")
+    @pytest.mark.parametrize("fatal", [Fatal("disk"), Refused("another log")])
+    async def test_a_fatal_error_goes_to_on_fatal_and_acks_nothing(self, agent: Agent, fatal: Exception) -> None:
+        agent.raises[1] = fatal
         event = agent.put([0, 1, 2])
         await agent.idle()
         assert agent.fatal == [fatal]
         assert (event.acked, agent.bugs) == (0, [])
 
-    async def test_a_fatal_error_of_a_single_record_run_does_too(self, agent: Agent) -> None:
-        agent.raises = {0: ValueError(), 1: Fatal("disk")}
+    @pytest.mark.parametrize("fatal", [Fatal("disk"), Refused("another log")])
+    async def test_a_fatal_error_of_a_single_record_run_does_too(self, agent: Agent, fatal: Exception) -> None:
+        agent.raises = {0: ValueError(), 1: fatal}
         event = agent.put([0, 1])
         await agent.idle()
         assert agent.fatal == [agent.raises[1]]

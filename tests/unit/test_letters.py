@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from pipeline.dead_letters import BUG, ID_CONFLICT, INVALID, REJECTED, dead_letter, traceback_text
 from pipeline.letters.filters import Filters, moment_ms
 from pipeline.letters.found import DeadLetter, Recent, found
+from pipeline.letters.output import CannotPrint, Output
+from pipeline.letters.reading import Reading
 from pipeline.letters.replay import Outcome, Replay, original, why_not
 from pipeline.letters.shown import as_json, in_full, in_full_as_json, line
 from pipeline.topics import ACCEPTED, CAPTURED, DEAD_LETTER
@@ -327,3 +331,30 @@ async def test_the_counts_in_words() -> None:
         "Skipped: 1 its key is not tenant/message_id.",
         "Left alone: 1 letter of other groups (see --group).",
     ]
+
+
+def test_rows_are_printed_many_at_once_and_also_when_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed: list[str] = []
+    monkeypatch.setattr(click, "echo", printed.append)
+    with suppress(KeyboardInterrupt), Output(Reading(Filters(), patience_s=1.0), 3, "head") as output:
+        for text in ("a", "", "b"):
+            output.print(text)
+        assert printed == []
+        output.moved(2)
+        assert printed == ["head\na\nb"]
+        output.print("c")
+        raise KeyboardInterrupt
+    assert printed == ["head\na\nb", "c"]
+
+
+def test_nobody_who_takes_what_is_printed_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(text: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(click, "echo", full)
+    output = Output(Reading(Filters(), patience_s=1.0), 3)
+    with pytest.raises(CannotPrint), output:
+        output.print("a")
+    with suppress(KeyError), output:  # and not CannotPrint
+        output.print("a")
+        raise KeyError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from pipeline.batches import noise
 from pipeline.batches.noise import TEMPLATES_MAX, NoiseFilter, install_noise_filter
@@ -31,6 +32,11 @@ def test_the_stock_log_repeats_itself_and_ours_does_not(clock: Clock) -> None:
     noise_filter = NoiseFilter(repeat_s=30)
     lines = [line("Unable connect to node with id %s", node) for node in range(2000)]
     assert len([one for one in lines if noise_filter.filter(one)]) == 1
+
+
+def test_a_broker_that_has_no_group_yet_is_no_error(clock: Clock) -> None:
+    first_start = line("Group Coordinator Request failed: %s", GroupCoordinatorNotAvailableError())
+    assert not NoiseFilter().filter(first_start)
 
 
 def test_the_next_line_says_how_many_were_kept_back(clock: Clock) -> None:

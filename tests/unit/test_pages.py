@@ -72,6 +72,8 @@ PAGES = {
         rows=[{"key": Link("a/b", "/leads/a/b"), "offset": 1}],
         next_url="/tables/seen?a=1",
     ),
+    "entry": page("entry", name="seen", rows=[{"key": Link("a/b", "/leads/a/b"), "partition": 1, "time": None}]),
+    "entry, hostile": page("entry", name=HOSTILE, rows=[{HOSTILE: Link(HOSTILE, HOSTILE), "a": HOSTILE}]),
     "entries, hostile": page(
         "entries",
         name=HOSTILE,

@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 
 from pipeline.inspection import sqlite_sink
+from pipeline.inspection.errors import SinkUnusable
 from pipeline.inspection.findings import Level
 from pipeline.inspection.sink import sink
 from pipeline.settings import Settings
+from pipeline.sinks import SinkUnavailable
 from pipeline.sinks.sqlite import SQLiteSink
 
 NOT_OURS = "has a table {} that is not the CRM's: {}"
@@ -163,6 +165,32 @@ def test_one_that_is_gone_and_has_left_its_log(tmp_path: Path) -> None:
     assert "crm-wal, which has rows, is there" in look(tmp_path / "crm").found
 
 
+def test_a_path_that_leads_nowhere_and_what_is_not_a_file(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone" / "crm")
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in (
+        (tmp_path / "circle", "cannot be opened: Too many levels of symbolic links"),
+        (tmp_path / "circle" / "crm", "cannot be opened: Too many levels of symbolic links"),
+        (tmp_path / ("a" * 300), "cannot be opened: File name too long"),
+        (tmp_path / "nowhere", f"is a link to {tmp_path / 'gone' / 'crm'}, whose directory is not there"),
+        (tmp_path / "pipe", "is not a file"),
+        (Path("/dev/full"), "is not a file"),
+    ):
+        with pytest.raises(SinkUnusable, match=why):
+            sqlite_sink.check(path)
+        with pytest.raises(SinkUnavailable):
+            make(path)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    path = tmp_path / "link"
+    path.symlink_to(tmp_path / "crm")
+    assert look(path).found.endswith("is not there yet; the first worker makes it")
+    make(path)
+    assert look(path).found == f"the database {path} can be written"
+
+
 def check_sink(*args: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """`leads check-sink` as a program."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("LEADS_")}
@@ -198,3 +226,13 @@ def test_the_command_with_a_sink_that_does_not_exist_and_its_password() -> None:
         assert done.returncode == os.EX_CONFIG
         assert "LEADS_SINK_URL cannot be used: no sink has such a URL" in done.stdout + done.stderr
         assert "s3cret" not in done.stdout + done.stderr
+
+
+def test_what_the_locale_cannot_say_is_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "check-sink"],
+        env={**os.environ, "LEADS_SINK_URL": f"sqlite:///{tmp_path}/kühe✓", "PYTHONIOENCODING": "latin-1"},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"k\xfche\\u2713 is not there yet" in done.stdout

@@ -32,7 +32,7 @@ from pipeline.sinks import (
 from pipeline.sinks.contact import Contact
 from pipeline.sinks.memory import MemorySink
 from pipeline.sinks.sqlite import SQLiteSink
-from tests.unit.sink_contract import SECRET, SinkContract, Store, accepted, batch, lead_of
+from tests.unit.sink_contract import LANE, SECRET, SinkContract, Store, accepted, at, batch, lead_of, step
 
 FIRST_TABLE = """
 CREATE TABLE lead (
@@ -253,6 +253,19 @@ class TestSQLite(SinkContract):
             await sink.write([accepted(1, company="a"), accepted(2, company="b"), accepted(3, company="a")])
         assert rejection.value.reasons == {2: "SQLITE_CONSTRAINT_UNIQUE"}
 
+    @pytest.mark.parametrize("how", ["ABORT", "FAIL", "ROLLBACK"])
+    async def test_a_trigger_may_refuse_in_any_way(self, sink: SQLiteSink, store: SQLiteStore, how: str) -> None:
+        await sink.offsets({LANE: at(0)})
+        store.execute(f"""
+            CREATE TRIGGER refuse BEFORE INSERT ON lead WHEN NEW.message_id IN ('m1', 'm3')
+            BEGIN SELECT RAISE({how}, 'no'); END
+        """)
+        with pytest.raises(RecordsRejected) as rejection:
+            await sink.write(batch(0, 1, 2, 3, 4), step(0, 5))
+        assert sorted(rejection.value.reasons) == [1, 3]
+        assert await store.rows() == []
+        assert await sink.write(batch(0, 2, 4), step(0, 5)) == 3
+
     @pytest.mark.parametrize("table", ["lead (id INTEGER)", "lead (contact TEXT)", "contact (id INTEGER)"])
     async def test_a_table_of_another_shape_is_no_crm(self, store: SQLiteStore, table: str) -> None:
         store.execute(f"CREATE TABLE {table}")
@@ -364,6 +377,11 @@ class TestURL:
         with pytest.raises(ValueError, match=r"sqlite:|memory:") as failure:
             sink_for(url)
         assert "hunter2" not in str(failure.value)
+
+    @pytest.mark.parametrize("host", ["a..b", "a" * 64, "h:99999"])
+    def test_what_is_no_host(self, host: str) -> None:
+        with pytest.raises(ValueError, match="write it as postgresql://"):
+            sink_for(f"postgresql://u@{host}/crm")
 
 
 def _ms(text: str) -> int:

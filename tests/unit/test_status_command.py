@@ -71,7 +71,7 @@ def test_words() -> None:
         "acme/x is written: it is in the CRM as record 17, since 2026-11-24 08:00:01 UTC.\nReceived twice."
     )
     letter = state(state="dead-lettered", reason="invalid", dead_letter={"partition": 3, "offset": 12})
-    assert "is dead-lettered: invalid." in in_words(letter)
+    assert "is dead-lettered (invalid): it is kept" in in_words(letter)
     conflicts = state(state="written", conflicts=1, times_received=5, first_received_at="2026-11-24T09:00:01+01:00")
     assert "Received 5 times, first at 2026-11-24 08:00:01 UTC." in in_words(conflicts)
     assert "Once this id came with other content" in in_words(conflicts)
@@ -125,13 +125,18 @@ async def run(*args: str) -> Result:
         ("w", 0, "default/w is written", ""),
         ("acme/a b?c", 0, "acme/a b?c is pending", ""),
         ("/leads/acme/w?partition=2&offset=0", 0, "acme/w is pending", ""),
-        ("acme/dead", 0, "acme/dead is dead-lettered: rejected. It will not be written; it is kept at 12 of", ""),
+        (
+            "acme/dead",
+            0,
+            "acme/dead is dead-lettered (rejected): it is kept, and not in the CRM. See: leads dead-letters show",
+            "",
+        ),
         ("acme/none", 1, "", "No such lead: Nothing came under this id."),
         ("acme/bad", 2, "", "Bad request: That is no message id."),
         ("acme/away", 69, "", "Try again: The owner is away. Ask again in 2 s."),
         ("acme/broken", 69, "", "What answers is no worker: status 500"),
         ("acme/odd", 69, "", "What answers is no worker: status 200"),
-        ("acme/esc", 0, "dead-lettered: \\u001b]0;pwned\\u0007\\u009b.", ""),
+        ("acme/esc", 0, "dead-lettered (\\u001b]0;pwned\\u0007\\u009b)", ""),
         ("acme/esc-none", 1, "", "No\\u001b[2J: \\u202e"),
         ("acme/esc-away", 69, "", "Ask again in \\u009b2 s."),
         ("acme/x/y", 2, "", "names no lead"),
