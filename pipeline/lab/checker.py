@@ -138,7 +138,8 @@ class Checker:
         self._grow(number)
         counts[event.outcome.name.lower()] += 1
         if event.outcome is Outcome.SENT:
-            counts["repeats"] += bool(self._known[number] & _SENT)
+            # What was answered 202 already: the others are retries.
+            counts["repeats"] += bool(self._known[number] & _OK)
             self._known[number] |= _SENT
             _count(self._possible, number)
         elif event.outcome is Outcome.FAIL:
