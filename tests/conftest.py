@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-INTEGRATION = Path(__file__).parent / "integration"
+INTEGRATION = {Path(__file__).parent / name for name in ("integration", "lab")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if INTEGRATION in item.path.parents:
+        if INTEGRATION & set(item.path.parents):
             item.add_marker(pytest.mark.integration)

@@ -43,6 +43,7 @@ SESSION_S = 4.0
 DISK_MIB = 256
 EMPTY_MAX_S = 180.0
 LOAD_STOP_MAX_S = 90.0
+TABLES_MAX_S = 60.0
 POLL_S = 0.1
 #: Leads that workers are asked for at the end.
 ASKED = 200
@@ -124,7 +125,6 @@ class _Chaos:
         keep = asyncio.ensure_future(self.crew.keep())
         try:
             await _beside(keep, self._until_ready())
-            await self._crm.refuse()
             with self._load() as load:
                 look = asyncio.ensure_future(self._sampler.run())
                 await _beside(keep, self._inflict(load))
@@ -145,6 +145,16 @@ class _Chaos:
             await self.crew.until_ready()
         except NotHealed as error:
             raise LabError(f"The workers did not start: {error}.") from None
+        deadline_s = time.monotonic() + TABLES_MAX_S
+        while True:
+            try:
+                await self._crm.refuse()
+            except CRM_ERRORS:  # a worker is ready before it has made the tables
+                if time.monotonic() > deadline_s:
+                    raise LabError("The workers have not made the tables of the CRM.") from None
+            else:
+                return
+            await asyncio.sleep(POLL_S)
 
     @contextmanager
     def _load(self) -> Iterator[Program]:

@@ -18,8 +18,8 @@ __all__ = ["kill_broker", "kill_database", "kill_leader", "stop_database"]
 AWAY_S = (0.0, 8.0)
 #: How long SQLite is locked.
 LOCKED_S = (2.0, 6.0)
-SYNC_MAX_S = 90.0
-START_MAX_S = 90.0
+SYNC_MAX_S = 180.0
+START_MAX_S = 180.0
 _LOCK_TIMEOUT_S = 10.0
 
 
