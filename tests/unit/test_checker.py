@@ -112,7 +112,7 @@ class TestARunInWhichAllIsWell:
         run.checkpoint += 1
         verdict = run.check()
         assert verdict.is_clean
-        assert (verdict.counts["repeats"], verdict.counts["dead letters"]) == (2, 1)
+        assert (verdict.counts["repeats"], verdict.counts["dead letters"]) == (3, 1)
 
     @pytest.mark.parametrize("is_there", [True, False])
     def test_an_answer_that_never_came_allows_both(self, is_there: bool) -> None:
