@@ -126,6 +126,7 @@ class Checker:
         self._rows = bytearray()
         #: Of no lead of ours, which must be few.
         self._strangers: set[bytes] = set()
+        self._ahead: set[tuple[int, int]] = set()
         self._verdict = Verdict(
             dict.fromkeys(
                 ("leads", "sent", "ok", "fail", "info", "repeats", "captured", "accepted", "rows", "dead letters"), 0
@@ -205,6 +206,9 @@ class Checker:
 
     def ahead(self, record: Record) -> None:
         """A record that the checkpoint has passed and that is nowhere, found here or during the run."""
+        if (record.partition, record.offset) in self._ahead:
+            return
+        self._ahead.add((record.partition, record.offset))
         where = f"record {record.partition}/{record.offset} of lead-accepted ({(record.key or b'').decode()})"
         self._verdict.add(Kind.AHEAD, f"{where} is before the checkpoint, and neither a row nor a dead letter")
 
@@ -250,8 +254,8 @@ class Checker:
         captured = self._captured[number]
         if not captured:
             return ", and is not in lead-captured"
-        came = "is in lead-accepted" if self._known[number] & _ACCEPTED else "not in lead-accepted"
-        return f", is {captured} times in lead-captured and {came}"
+        came = "in lead-accepted" if self._known[number] & _ACCEPTED else "not in lead-accepted"
+        return f", is in lead-captured (records: {captured}) and {came}"
 
     def _number(self, key: bytes | None) -> int | None:
         number = self._leads.number_of(key)

@@ -150,7 +150,7 @@ class TestLost:
         assert kinds(verdict) == {Kind.LOST: 1}
         (example,) = verdict.examples[Kind.LOST]
         assert example.startswith("lead 17 (")
-        assert example.endswith("was answered 202, is 1 times in lead-captured and is in lead-accepted")
+        assert example.endswith("was answered 202, is in lead-captured (records: 1) and in lead-accepted")
 
     def test_by_the_broker(self) -> None:
         run = Run()
@@ -276,6 +276,12 @@ class TestACheckpointAhead:
         verdict = run.check()
         assert kinds(verdict) == {Kind.AHEAD: 1}
         assert "record 0/17 of lead-accepted" in verdict.examples[Kind.AHEAD][0]
+
+    def test_that_was_found_during_the_run_and_again_at_its_end_is_one(self) -> None:
+        checker, record = Checker(LEADS, {0: 1}), Record(0, 0, key(LEADS.lead(0)))
+        checker.ahead(record)
+        checker.accepted(record)
+        assert kinds(checker.verdict()) == {Kind.AHEAD: 1}
 
     @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20), st.booleans())), st.integers(0, 20))
     def test_is_exactly_what_lies_before_it_and_is_not_there(
