@@ -6,10 +6,12 @@ Where to look:
     program, worker     a process: start, readiness, processor time, memory, signals, end
     installation        brokers, database, workers, and the proxies between them: what is broken
     proxy               delays, cuts, loses answers
-    chaos               `leads chaos`: a run of faults over a steady load, and what came of it
+    chaos               `leads chaos`: from a plan to a report
+    chaos_run           faults over a steady load, healed, empty, checked
+    chaos_observed      what came of it, read for the checker
     chaos_leads         its leads: harder ones, some of which its CRM refuses (pure)
     chaos_report        its table and its JSON (pure)
-    checker             history, topics and rows into a verdict (pure)
+    checker, verdict    history, topics and rows into what is wrong (pure)
     schedule            which fault when (pure)
     history             what was sent and what was answered: a file
     load                the load, over HTTP, a process of its own

@@ -16,9 +16,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.lab.checker import Kind, Verdict
 from pipeline.lab.crew import End
 from pipeline.lab.schedule import Planned
+from pipeline.lab.verdict import Kind, Verdict
 
 __all__ = ["ChaosPlan", "Inflicted", "Report"]
 

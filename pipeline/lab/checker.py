@@ -17,19 +17,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from pipeline.lab.chaos_leads import PER_CONTACT, ChaosLeads
 from pipeline.lab.history import Event, Outcome
+from pipeline.lab.verdict import Kind, Verdict
 from pipeline.lead import Lead
 from pipeline.sinks.contact import address
 
-__all__ = ["Checker", "Kind", "Record", "Row", "Verdict", "ahead"]
+__all__ = ["Checker", "Record", "Row", "ahead"]
 
-EXAMPLES_MAX = 10
 _BYTE_MAX = 255
 
 # What is known of a lead.
@@ -37,20 +35,6 @@ _OK = 1
 _LETTER = 2
 _ACCEPTED = 4
 _SENT = 8
-
-
-class Kind(StrEnum):
-    """What can be wrong."""
-
-    LOST = "lost"
-    DOUBLED = "doubled"
-    PHANTOM = "phantom"
-    ALTERED = "altered"
-    AHEAD = "checkpoint ahead"
-    COUNTER = "counter wrong"
-    MISDIRECTED = "misdirected"
-    STATUS = "status wrong"
-    STUCK = "stuck"
 
 
 class Row(NamedTuple):
@@ -76,35 +60,6 @@ class Record(NamedTuple):
     partition: int
     offset: int
     key: bytes | None
-
-
-@dataclass
-class Verdict:
-    """What was counted and what is wrong: how often, and the first few of each kind in words."""
-
-    counts: dict[str, int]
-    violations: dict[Kind, int] = field(default_factory=dict)
-    examples: dict[Kind, list[str]] = field(default_factory=dict)
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.violations
-
-    def add(self, kind: Kind, what: str) -> None:
-        """One more violation."""
-        self.violations[kind] = self.violations.get(kind, 0) + 1
-        if len(shown := self.examples.setdefault(kind, [])) < EXAMPLES_MAX:
-            shown.append(what)
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything."""
-        return {
-            "is_clean": self.is_clean,
-            "counts": self.counts,
-            "violations": {kind.value: self.violations.get(kind, 0) for kind in Kind},
-            "examples": {kind.value: shown for kind, shown in self.examples.items()},
-        }
 
 
 class Checker:

@@ -13,9 +13,10 @@ import asyncpg
 
 from pipeline.lab.chaos_leads import REFUSED
 from pipeline.lab.checker import Row
+from pipeline.lab.installation import Installation
 from pipeline.topic_names import ACCEPTED
 
-__all__ = ["CRM_ERRORS", "Contact", "Crm", "PostgreSQLCrm", "SQLiteCrm"]
+__all__ = ["CRM_ERRORS", "Contact", "Crm", "PostgreSQLCrm", "SQLiteCrm", "crm_of"]
 
 #: What a database that is away raises.
 CRM_ERRORS = (OSError, TimeoutError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -170,3 +171,11 @@ def _name(key: bytes) -> tuple[str, str]:
 def _pieces(names: Sequence[tuple[str, str]]) -> Iterator[Sequence[tuple[str, str]]]:
     for start in range(0, len(names), _NAMES_AT_ONCE):
         yield names[start : start + _NAMES_AT_ONCE]
+
+
+def crm_of(installation: Installation) -> Crm:
+    """The database of an installation."""
+    if installation.sqlite is not None:
+        return SQLiteCrm(installation.sqlite)
+    assert installation.postgres is not None
+    return PostgreSQLCrm(installation.postgres.url)

@@ -13,12 +13,12 @@ from rich.console import Console
 
 from pipeline.commands.chaos import chaos
 from pipeline.lab.chaos_report import ChaosPlan, Inflicted, Report
-from pipeline.lab.checker import Kind, Verdict
 from pipeline.lab.crew import End
 from pipeline.lab.faults import FAULTS, nodes_for, together, unfit
 from pipeline.lab.installation import POSTGRESQL, SQLITE
 from pipeline.lab.schedule import Planned
 from pipeline.lab.small_disk import SmallDisk
+from pipeline.lab.verdict import Kind, Verdict
 
 ISSUE = {
     "kill-worker", "pause-worker", "rebalance", "kill-broker", "kill-leader", "stop-database", "kill-database",

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.lab.chaos_leads import PER_CONTACT, REFUSED, ChaosLeads
-from pipeline.lab.checker import Checker, Kind, Record, Row, Verdict, ahead
+from pipeline.lab.checker import Checker, Record, Row, ahead
 from pipeline.lab.crm import Contact, SQLiteCrm
 from pipeline.lab.history import Event, Outcome
+from pipeline.lab.verdict import Kind, Verdict
 from pipeline.lead import decode, encode, key
 from pipeline.sinks import AcceptedLead
 from pipeline.sinks.base import Checkpoint, Lane, RecordsRejected, StreamOffset
