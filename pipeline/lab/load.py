@@ -82,6 +82,7 @@ class Sender:
         #: When to send which lead again.
         self._waiting: list[tuple[float, int]] = []
         self._stopping = False
+        self._failed: BaseException | None = None
         self._last_ok_s = time.monotonic()
 
     def stop(self) -> None:
@@ -90,9 +91,13 @@ class Sender:
         self._last_ok_s = time.monotonic()
 
     async def run(self) -> None:
-        """Send at the planned rate until everything that was to be sent is answered, or nobody answers any more."""
+        """Send at the planned rate until everything that was to be sent is answered, or nobody answers any more.
+
+        Raises:
+            Exception: one of the sendings failed in a way that is no answer.
+        """
         parent, before_s, allowed = os.getppid(), time.monotonic(), 0.0
-        while not self._is_done() and os.getppid() == parent:
+        while not self._is_done() and not self._failed and os.getppid() == parent:
             now_s = time.monotonic()
             # What a slow second did not send is not sent in a burst after it.
             allowed = min(allowed + (now_s - before_s) * self._plan.rate, self._plan.rate / 2 + max(SIZES))
@@ -104,6 +109,8 @@ class Sender:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._failed:
+            raise self._failed
 
     def _is_done(self) -> bool:
         if not self._stopping and not self._has_sent_all:
@@ -144,8 +151,8 @@ class Sender:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # A bug of the load: what it did not note would make the verdict worthless.
-            raise SystemExit(f"The load failed: {type(error).__name__}: {error}") from error
+            # Without what it did not note, or did not send again, a verdict would be worthless.
+            self._failed = self._failed or error
 
     async def _send(self, size: int, numbers: list[int]) -> None:
         """Send to a worker that listens, and note what comes of it; what may not have happened waits for its turn."""
@@ -165,6 +172,9 @@ class Sender:
             finally:
                 self._open[port] -= 1
             self._note(outcomes)
+            if refused := [event.number for event in outcomes if event.outcome is Outcome.FAIL]:
+                # Every lead of the lab is one. Were it passed over, it would be missing, and nobody would miss it.
+                raise RuntimeError(f"a worker refused lead {refused[0]} as invalid")
             self._again(event.number for event in outcomes if event.outcome is Outcome.INFO)
             return
         self._again(numbers)

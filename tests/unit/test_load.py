@@ -154,6 +154,18 @@ class TestTheLoad:
         assert {event.number for event in events if event.outcome is Outcome.OK} == set(range(300))
         assert counts(sent)[Outcome.INFO] > 0
 
+    async def test_ends_when_a_worker_refuses_a_lead(
+        self, tmp_path: Path, serve: Callable[[Handler], Awaitable[int]]
+    ) -> None:
+        async def refuse(request: web.Request) -> web.Response:
+            return web.json_response({}, status=400)
+
+        sent = plan(tmp_path, await serve(refuse))
+        with program(tmp_path, sent) as load:
+            assert await ended(load) == 1
+            assert "a worker refused lead 0 as invalid" in load.last_lines()
+        assert counts(sent)[Outcome.FAIL] > 0
+
     async def test_sends_nothing_new_after_a_sigterm(
         self, tmp_path: Path, serve: Callable[[Handler], Awaitable[int]]
     ) -> None:
