@@ -83,13 +83,15 @@ class ChaosRun:
         keep = asyncio.ensure_future(self.crew.keep())
         try:
             await _beside(keep, self._until_ready())
+            looks = asyncio.ensure_future(self._sampler.run())
             with self._load() as load:
-                look = asyncio.ensure_future(self._sampler.run())
                 await _beside(keep, self._inflict(load))
                 self._tell("everything is healed; the load ends when all is answered")
                 await _beside(keep, self._end(load))
-                look.cancel()
             await _beside(keep, self._until_empty())
+            if looks.done():  # never by itself, but for a bug
+                looks.result()
+            looks.cancel()
             self._tell("checking")
             verdict: Verdict = await _beside(keep, self._checked())
             return verdict
