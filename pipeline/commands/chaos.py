@@ -25,7 +25,6 @@ from pipeline.settings import AT_LEAST_ONCE, EXACTLY_ONCE, Settings
 __all__ = ["chaos"]
 
 STATUS_VIOLATIONS = 1
-#: A run with 3 brokers, a database, workers and a load on fewer leads would be no load.
 RATE_DEFAULT = 500
 
 

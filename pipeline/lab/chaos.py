@@ -42,7 +42,7 @@ def run(plan: ChaosPlan, directory: Path, *, say: Callable[[str], None], show: C
         BrokerError: brokers or database cannot be started.
         KeyboardInterrupt: Ctrl-C.
     """
-    not_run = unfit(plan.faults, nodes=plan.nodes, database=plan.database, workers=plan.workers)
+    not_run = unfit(plan.faults, nodes=plan.nodes, database=plan.database)
     names = [name for name in plan.faults if name not in not_run]
     planned = schedule(plan.seed, plan.minutes * 60, names)
     for name, why in not_run.items():

@@ -73,9 +73,9 @@ def nodes_for(names: Sequence[str]) -> int:
     return max((FAULTS[name].nodes for name in names), default=1)
 
 
-def unfit(names: Sequence[str], *, nodes: int, database: str, workers: int) -> dict[str, str]:
+def unfit(names: Sequence[str], *, nodes: int, database: str) -> dict[str, str]:
     """Which of these faults cannot run, and why."""
-    reasons = {name: _unfit(FAULTS[name], nodes, database, workers) for name in names}
+    reasons = {name: _unfit(FAULTS[name], nodes, database) for name in names}
     return {name: why for name, why in reasons.items() if why}
 
 
@@ -85,7 +85,7 @@ def together(running: Sequence[Fault], new: Fault) -> bool:
     return len(running) < AT_ONCE_MAX and not touched & set(new.touches)
 
 
-def _unfit(fault: Fault, nodes: int, database: str, workers: int) -> str | None:
+def _unfit(fault: Fault, nodes: int, database: str) -> str | None:
     if fault.nodes > nodes:
         return f"it needs {fault.nodes} brokers"
     if fault.name == "kill-database" and database == SQLITE:

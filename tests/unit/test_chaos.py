@@ -37,19 +37,19 @@ class TestWhichFaultsFit:
     def test_all_of_them_can_run_with_what_is_the_default(self) -> None:
         nodes = nodes_for(tuple(FAULTS))
         assert nodes == 3
-        assert unfit(tuple(FAULTS), nodes=nodes, database=POSTGRESQL, workers=2).keys() <= {"disk-full"}
+        assert unfit(tuple(FAULTS), nodes=nodes, database=POSTGRESQL).keys() <= {"disk-full"}
 
     def test_without_one_for_which_three_are_needed_there_is_one_broker(self) -> None:
         assert nodes_for(("kill-worker", "kill-broker")) == 1
         assert nodes_for(("kill-worker", "kill-leader")) == 3
 
     def test_what_does_not_fit_is_named_with_the_reason(self) -> None:
-        found = unfit(("kill-leader", "kill-database", "kill-worker"), nodes=1, database=SQLITE, workers=2)
+        found = unfit(("kill-leader", "kill-database", "kill-worker"), nodes=1, database=SQLITE)
         assert found == {"kill-leader": "it needs 3 brokers", "kill-database": "SQLite has no process to kill"}
 
     def test_a_disk_that_cannot_be_mounted_is_said(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("os.geteuid", lambda: 1000)
-        assert unfit(("disk-full",), nodes=1, database=SQLITE, workers=2).keys() == {"disk-full"}
+        assert unfit(("disk-full",), nodes=1, database=SQLITE).keys() == {"disk-full"}
         assert SmallDisk.unfit()
 
 
