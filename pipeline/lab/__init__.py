@@ -6,6 +6,21 @@ Where to look:
     program, worker     a process: start, readiness, processor time, memory, signals, end
     installation        brokers, database, workers, and the proxies between them: what is broken
     proxy               delays, cuts, loses answers
+    chaos               `leads chaos`: from a plan to a report
+    chaos_run           faults over a steady load, healed, empty, checked
+    chaos_observed      what came of it, read for the checker
+    chaos_leads         its leads: harder ones, some of which its CRM refuses (pure)
+    chaos_report        its table and its JSON (pure)
+    checker, verdict    history, topics and rows into what is wrong (pure)
+    schedule            which fault when (pure)
+    history             what was sent and what was answered: a file
+    load                the load, over HTTP, a process of its own
+    crew                the workers, kept running as `leads up` does
+    faults              the kinds of fault, which of them fit and which may run together
+    faults_*            how each goes
+    small_disk          a disk that can be filled
+    sampler             looks during the run whether a checkpoint is ahead of a write
+    crm, topics_*       the database and the topics as the lab reads them
     bench               `leads bench`: this product beside stock Faust on one broker
     bench_sizes         how much each contender gets to do
     bench_flow          the benchmarks `dedupe` and `path`

@@ -22,6 +22,9 @@ __all__ = ["POSTGRESQL", "SQLITE", "Installation"]
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 
+#: Three brokers take their time on two processors that others use, too.
+START_MAX_S = 240.0
+
 _PROXIED = "PROXIED"
 
 
@@ -66,7 +69,7 @@ class Installation:
                 stack.callback(self.postgres.kill)
                 self.postgres.start()
             stack.callback(self.cluster.kill)
-            self.cluster.start()
+            self.cluster.start(timeout_s=START_MAX_S)
             stack.callback(self._kill_workers)
             self._stack = stack.pop_all()
         return self
@@ -85,18 +88,28 @@ class Installation:
 
     @property
     def data_dir(self) -> Path:
-        """The data directory of the workers."""
+        """The data directory of the workers; the CRM is not in it, so that their disk can be full and the CRM's not."""
         return self.directory / "var"
 
     @property
     def crm_url(self) -> str:
         """The CRM, past the proxy."""
-        return self.postgres.url if self.postgres else f"sqlite:///{self.data_dir / 'crm.sqlite3'}"
+        return self.postgres.url if self.postgres else f"sqlite:///{self.sqlite}"
+
+    @property
+    def sqlite(self) -> Path | None:
+        """The file of the CRM, if it is SQLite."""
+        return None if self.postgres else self.directory / "crm.sqlite3"
+
+    def port(self, number: int) -> int:
+        """Where the worker of this slot serves, whenever it does."""
+        if number not in self._ports:
+            self._ports[number] = free_port(taken=self._ports.values())
+        return self._ports[number]
 
     def worker(self, number: int) -> Worker:
         """Start the worker of this slot, from 1: where it was before, with the state that it had."""
-        port = self._ports.get(number) or free_port()
-        self._ports[number] = port
+        port = self.port(number)
         environ = {**self._environ(), SLOT_VARIABLE: str(number)}
         self.workers[number] = worker = Worker(
             "pipeline.app", environ, self.directory / f"worker-{number}.log", port=port

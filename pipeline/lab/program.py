@@ -107,6 +107,10 @@ class Program:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def pause(self) -> None:
         """Freeze it (SIGSTOP)."""
         self._process.send_signal(signal.SIGSTOP)

@@ -114,6 +114,14 @@ class Workload:
         time_ms = f"{_EPOCH_MS + LEAD_EVERY_MS * number:012x}"
         return f"{time_ms[:8]}-{time_ms[8:]}-7{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
 
+    def number(self, message_id: str) -> int | None:
+        """The number of the lead with this message id; None when no lead has it. Only of ids that are in order."""
+        try:
+            number, rest = divmod(int(message_id[:8] + message_id[9:13], 16) - _EPOCH_MS, LEAD_EVERY_MS)
+        except ValueError:
+            return None
+        return number if number >= 0 and not rest and self.message_id(number) == message_id else None
+
     def lead(self, number: int) -> Lead:
         """The lead with this number."""
         first, last, firm, campaign, detail, phone = _draws(self.seed, b"lead", number)
