@@ -107,6 +107,11 @@ class Program:
         self._process.kill()
         self._process.wait()
 
+    def terminate(self) -> None:
+        """Ask it to stop (SIGTERM); returns at once."""
+        _ = self.cpu_s  # the last look
+        self._process.terminate()
+
     def pause(self) -> None:
         """Freeze it (SIGSTOP)."""
         self._process.send_signal(signal.SIGSTOP)
