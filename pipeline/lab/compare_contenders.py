@@ -122,7 +122,7 @@ OURS_EXACTLY_ONCE = Contender(
 )
 FULL = Contender(
     "standby",
-    "exactly once, standby and static membership",
+    "exactly once, with a standby",
     {variable("guarantee"): EXACTLY_ONCE, **_STANDBY},
     (CAPTURED, ACCEPTED),
     DEAD_LETTER,

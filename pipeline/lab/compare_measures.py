@@ -148,7 +148,7 @@ def measure(seen: Seen) -> Measures:
 
 
 def _fault_before(faults: Sequence[tuple[str, float]], time_s: float) -> str:
-    return next((kind for kind, at_s in reversed(faults) if at_s <= time_s), "start")
+    return next((kind for kind, at_s in reversed(faults) if at_s <= time_s), "none")
 
 
 def lost(seen: Seen) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,24 +19,15 @@ from aiokafka.structs import TopicPartition
 from pipeline.lab import compare_crm
 from pipeline.lab.bench_kafka import PARTITIONS
 from pipeline.lab.compare_contenders import Contender, Place
+from pipeline.lab.compare_result import OUR_TOOL, SCRIPT, Repair
 from pipeline.lab.plain_crm import Taken, connect, write
 from pipeline.lab.program import LabError, Program
 
-__all__ = ["Repair", "left", "repair"]
+__all__ = ["left", "repair"]
 
 _AUDIT = "pipeline.commands.audit"
 _AUDIT_MAX_S = 120.0
 _WRITE_LEADS = 1000
-
-
-@dataclass(frozen=True)
-class Repair:
-    """A repair: with what, how long it took, how many leads it brought back."""
-
-    tool: str
-    audit_s: float
-    mend_s: float
-    mended: int
 
 
 async def repair(contender: Contender, place: Place, missing: int) -> Repair:
@@ -56,8 +46,8 @@ async def _ours(contender: Contender, place: Place, missing: int) -> Repair:
     """`leads audit`, and when something is missing `leads audit --mend`: each a process, its start included."""
     audit_s = await _audit(contender, place)
     if not missing:
-        return Repair("leads audit", audit_s, 0.0, 0)
-    return Repair("leads audit", audit_s, await _audit(contender, place, "--mend"), missing)
+        return Repair(OUR_TOOL, audit_s, 0.0, 0)
+    return Repair(OUR_TOOL, audit_s, await _audit(contender, place, "--mend"), missing)
 
 
 async def _audit(contender: Contender, place: Place, *options: str) -> float:
@@ -86,7 +76,7 @@ async def _generic(contender: Contender, place: Place) -> Repair:
     finally:
         await pool.close()
     mend_s = time.monotonic() - found_s if missing else 0.0
-    return Repair("a script", found_s - started_s, mend_s, len(missing))
+    return Repair(SCRIPT, found_s - started_s, mend_s, len(missing))
 
 
 async def _records(bootstrap: str, topic: str) -> dict[str, Taken]:

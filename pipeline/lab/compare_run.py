@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import asyncpg
 
@@ -17,15 +16,16 @@ from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_crew import Crew
 from pipeline.lab.compare_group import Ownership, unread
-from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Measures, Seen, measure, read_journal
-from pipeline.lab.compare_repair import Repair, left, repair
+from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Seen, measure, read_journal
+from pipeline.lab.compare_repair import left, repair
+from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_schedule import FREEZE, JOIN, KILL, LEAVE, START, STOP, THAW, WORKERS, Fault, Plan
 from pipeline.lab.program import LabError, Program
 from pipeline.lab.workload import Workload
 from pipeline.lead import encode, key
 from pipeline.settings import Settings
 
-__all__ = ["Result", "Run"]
+__all__ = ["Run"]
 
 #: Between two looks at the processes.
 LOOK_S = 0.02
@@ -36,28 +36,6 @@ READY_MAX_S = 90.0
 STILL_S = 30.0
 DRAIN_MAX_S = 180.0
 DRAIN_POLL_S = 0.25
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found about a contender.
-
-    Attributes:
-        measures: under faults.
-        backlog_cpu_s_per_million: processor seconds for a million leads that come as fast as they can, without faults;
-            None: there was no such backlog, or it did not get through.
-        repair: what it took to find and mend the damage.
-        lost_left, doubled_left: what is still wrong after the repair.
-        seconds: the whole run.
-    """
-
-    contender: Contender
-    measures: Measures
-    backlog_cpu_s_per_million: float | None
-    repair: Repair
-    lost_left: int
-    doubled_left: int
-    seconds: float
 
 
 class Run:

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from random import Random
 
 __all__ = [
-    "EPISODE_S", "FREEZE", "JOIN", "KILL", "LEAVE", "START", "STOP", "THAW", "WORKERS", "Fault", "Plan", "plan",
+    "EPISODE_S", "FREEZE", "FROZEN_S", "JOIN", "KILL", "LEAVE", "START", "STOP", "STOPPED_S", "THAW", "WORKERS",
+    "Fault", "Plan", "plan",
 ]  # fmt: skip
 
 KILL = "kill"

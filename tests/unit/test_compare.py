@@ -121,7 +121,7 @@ class TestMeasures:
     def test_lost_leads_are_told_by_the_fault_that_struck_when_they_were_accepted(self) -> None:
         found = replace(seen(LEADS, {"a/1": 1.1}), faults=[("stop", 1.0), ("kill", 3.9)])
         assert measure(found).lost_after == {"stop": 1, "kill": 1}
-        assert measure(replace(found, faults=[])).lost_after == {"start": 2}
+        assert measure(replace(found, faults=[])).lost_after == {"none": 2}
 
     def test_processor_time_is_for_a_million_leads(self) -> None:
         assert measure(seen(LEADS, {})).cpu_s_per_million == 1_000_000
