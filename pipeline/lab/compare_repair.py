@@ -1,40 +1,34 @@
-"""To find the damage and mend it, and how long that takes.
-
-For the generic contenders a plain script: read the topic, compare it with the table, insert what is missing. It must
-run when nothing is on its way, else that looks missing, too. Submissions that were counted twice it cannot mend:
-nothing says which ones.
-"""
+"""To find the damage and mend it, and how long that takes. Each way is a process, its start included."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import asyncpg
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import TopicPartition
 
 from pipeline.lab import compare_crm
-from pipeline.lab.bench_kafka import PARTITIONS
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_result import OUR_TOOL, SCRIPT, Repair
-from pipeline.lab.plain_crm import Taken, connect, write
 from pipeline.lab.program import LabError, Program
 
 __all__ = ["left", "repair"]
 
 _AUDIT = "pipeline.commands.audit"
-_AUDIT_MAX_S = 120.0
-_WRITE_LEADS = 1000
+#: The status with which it says that something is amiss.
+_AMISS = 1
+_REPAIR_MAX_S = 300.0
+_POLL_S = 0.02
 
 
 async def repair(contender: Contender, place: Place, missing: int) -> Repair:
-    """Mend what can be mended.
+    """Mend what can be mended; `missing` leads are, as the comparison has found.
 
     Raises:
-        LabError: it is not as it should be afterwards.
+        LabError: what is to mend it does not run.
     """
     # ---- THE PLACE FOR `leads audit --mend`: it is used as soon as there is such a command. ----
     if contender.is_ours and find_spec(_AUDIT) is not None:
@@ -43,59 +37,36 @@ async def repair(contender: Contender, place: Place, missing: int) -> Repair:
 
 
 async def _ours(contender: Contender, place: Place, missing: int) -> Repair:
-    """`leads audit`, and when something is missing `leads audit --mend`: each a process, its start included."""
-    audit_s = await _audit(contender, place)
+    """`leads audit`, and when something is missing `leads audit --mend`."""
+    environ = contender.environ(place)
+    audit_s, status, _ = await _run(["pipeline", "audit"], environ, place, (os.EX_OK, _AMISS))
+    agrees = (status == _AMISS) == bool(missing)
     if not missing:
-        return Repair(OUR_TOOL, audit_s, 0.0, 0)
-    return Repair(OUR_TOOL, audit_s, await _audit(contender, place, "--mend"), missing)
-
-
-async def _audit(contender: Contender, place: Place, *options: str) -> float:
-    with Program(["pipeline", "audit", *options], contender.environ(place), place.directory / "audit.log") as program:
-        while (status := program.status) is None:
-            if time.monotonic() - program.started_s > _AUDIT_MAX_S:
-                raise LabError(f"leads audit does not end:\n{program.last_lines()}")
-            await asyncio.sleep(0.02)
-        # 1 says that something is amiss, which is what was asked.
-        if status not in (0, 1):
-            raise LabError(f"leads audit ended with status {status}:\n{program.last_lines()}")
-        return time.monotonic() - program.started_s
+        return Repair(OUR_TOOL, audit_s, 0.0, 0, agrees)
+    mend_s, _, _ = await _run(["pipeline", "audit", "--mend"], environ, place, (os.EX_OK, _AMISS))
+    return Repair(OUR_TOOL, audit_s, mend_s, missing, agrees)
 
 
 async def _generic(contender: Contender, place: Place) -> Repair:
-    started_s = time.monotonic()
-    pool = await connect(place.crm_url)
-    try:
-        async with pool.acquire() as connection:
-            there = await compare_crm.written(connection)
-        captured = await _records(place.bootstrap, contender.topics[0])
-        missing = [record for key, record in captured.items() if key not in there]
-        found_s = time.monotonic()
-        for start in range(0, len(missing), _WRITE_LEADS):
-            await write(pool, missing[start : start + _WRITE_LEADS])
-    finally:
-        await pool.close()
-    mend_s = time.monotonic() - found_s if missing else 0.0
-    return Repair(SCRIPT, found_s - started_s, mend_s, len(missing))
+    environ = {"LAB_BOOTSTRAP": place.bootstrap, "LAB_TOPIC": contender.topics[0], "LAB_CRM_URL": place.crm_url}
+    taken_s, _, said = await _run(["pipeline.lab.plain_repair"], environ, place, (os.EX_OK,))
+    mended, mend_s = said.split()[-2:]
+    return Repair(SCRIPT, taken_s - float(mend_s), float(mend_s), int(mended))
 
 
-async def _records(bootstrap: str, topic: str) -> dict[str, Taken]:
-    """The first record of each key."""
-    found: dict[str, Taken] = {}
-    async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as consumer:
-        tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        consumer.assign(tps)
-        await consumer.seek_to_beginning(*tps)
-        ends = await consumer.end_offsets(tps)
-        while [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    found.setdefault(record.key.decode(), _taken(record))
-    return found
-
-
-def _taken(record: Any) -> Taken:
-    return Taken(record.value, record.partition, record.offset, record.timestamp)
+async def _run(
+    module: Sequence[str], environ: Mapping[str, str], place: Place, expected: Sequence[int]
+) -> tuple[float, int, str]:
+    """How long it took, its exit status, and the end of what it said."""
+    with Program(module, environ, place.directory / "repair.log") as program:
+        while (status := program.status) is None:
+            if time.monotonic() - program.started_s > _REPAIR_MAX_S:
+                raise LabError(f"The repair does not end:\n{program.last_lines()}")
+            await asyncio.sleep(_POLL_S)
+        taken_s = time.monotonic() - program.started_s
+        if status not in expected:
+            raise LabError(f"The repair ended with status {status}:\n{program.last_lines()}")
+        return taken_s, status, program.last_lines()
 
 
 async def left(url: str, accepted: int) -> tuple[int, int]:

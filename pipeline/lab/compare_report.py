@@ -138,11 +138,14 @@ def table(report: Report) -> Table:
 
 def flaws(results: Sequence[Result]) -> list[str]:
     """What is wrong with this product's own results; each a sentence."""
-    return [
-        f"{result.contender.title} lost {result.measures.lost:,} and doubled {result.measures.doubled:,} leads."
-        for result in results
-        if result.contender.is_ours and (result.measures.lost or result.measures.doubled)
-    ]
+    found = []
+    for result in results:
+        name, seen = result.contender.title, result.measures
+        if result.contender.is_ours and (seen.lost or seen.doubled):
+            found.append(f"{name} lost {seen.lost:,} and doubled {seen.doubled:,} leads.")
+        if not result.repair.agrees:
+            found.append(f"{name}: leads audit and this comparison do not agree whether something is amiss.")
+    return found
 
 
 def notes(report: Report) -> list[str]:

@@ -15,12 +15,15 @@ SCRIPT = "a script"
 
 @dataclass(frozen=True)
 class Repair:
-    """A repair: with what, how long it took, how many leads it brought back."""
+    """A repair: with what, how long it took, how many leads it brought back; and whether its audit found something
+    amiss just when the comparison did.
+    """
 
     tool: str
     audit_s: float
     mend_s: float
     mended: int
+    agrees: bool = True
 
 
 @dataclass(frozen=True)

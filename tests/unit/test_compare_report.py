@@ -102,6 +102,10 @@ class TestWords:
         assert flaws([result(OURS_EXACTLY_ONCE, lost=1)]) == ["checkpoint, exactly once lost 1 and doubled 0 leads."]
         assert flaws([result(OURS_EXACTLY_ONCE, doubled=2)])
 
+    def test_an_audit_that_says_something_else_is_a_flaw(self) -> None:
+        one = result(OURS_EXACTLY_ONCE)
+        assert "do not agree" in flaws([replace(one, repair=replace(one.repair, agrees=False))])[0]
+
     def test_where_leads_were_lost_is_told(self) -> None:
         measures = replace(result(STOCK).measures, lost_after={"kill": 1, "stop": 3, "start": 2, "none": 1})
         assert losses(measures).startswith("3 while the database was stopped, 2 when the database was back, ")
