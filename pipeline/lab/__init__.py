@@ -23,6 +23,7 @@ Where to look:
     compare_group       who owns what, and how far it is read, asked of the broker
     compare_crm         its database, asked past everybody
     compare_repair      to find the damage and mend it
+    compare_journal     what the producer has written down
     compare_measures    from what was seen to what is measured (pure)
     compare_result      what a run hands over to the report
     compare_report      the table, the JSON, the sentences (pure)

@@ -76,6 +76,10 @@ class Crew:
             elif slot.due_s is not None and now_s >= slot.due_s:
                 self._start(slot)
 
+    def last_lines(self) -> str:
+        """The end of the log of each that runs."""
+        return "\n".join(slot.program.last_lines() for slot in self._slots.values() if slot.program)
+
     def kill(self, number: int) -> bool:
         """SIGKILL; it is started again. Returns whether there was a process."""
         slot = self._slots[number]

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
-__all__ = ["Accepted", "CatchUp", "Kill", "Measures", "Seen", "Spread", "catch_up", "lost", "measure", "read_journal"]
+__all__ = ["Accepted", "CatchUp", "Kill", "Measures", "Seen", "Spread", "catch_up", "lost", "measure"]
 
 MILLION = 1_000_000
 #: A lead that was accepted just before a fault was on its way then.
@@ -168,15 +167,3 @@ def catch_up(kill: Kill, accepted: Mapping[str, Accepted], written: Mapping[str,
     # Leads that are lost are not waited for.
     waiting = [at for since, at in orphaned if since <= first_s and at is not None and at > kill.time_s]
     return CatchUp(first_s - kill.time_s, max(waiting) - kill.time_s)
-
-
-def read_journal(lines: Iterable[str], name: Any) -> dict[str, Accepted]:
-    """What the producer has written down, by key; `name` makes the key of a lead's number. A line that is not complete,
-    because it is being written, is left out.
-    """
-    found = {}
-    for line in lines:
-        if line.endswith("\n"):
-            number, partition, offset, time_ms = map(int, line.split())
-            found[name(number)] = Accepted(partition, offset, time_ms / 1000)
-    return found

@@ -16,7 +16,8 @@ from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_crew import Crew
 from pipeline.lab.compare_group import Ownership, unread
-from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Seen, measure, read_journal
+from pipeline.lab.compare_journal import Journal
+from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Seen, measure
 from pipeline.lab.compare_repair import left, repair
 from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_schedule import FREEZE, JOIN, KILL, LEAVE, START, STOP, THAW, WORKERS, Fault, Plan
@@ -29,9 +30,9 @@ __all__ = ["Run"]
 
 #: Between two looks at the processes.
 LOOK_S = 0.02
-#: Between two looks at the journal, which is read again from its begin.
+#: Between two looks at the journal.
 JOURNAL_S = 0.25
-READY_MAX_S = 90.0
+READY_MAX_S = 180.0
 #: After the last lead: when nothing has changed for so long, nothing will.
 STILL_S = 30.0
 DRAIN_MAX_S = 180.0
@@ -75,7 +76,7 @@ class Run:
         self._backlog = backlog
         self._moved = moved
         self._say = say
-        self._journal = place.directory / "journal"
+        self._journal = Journal(place.directory / "journal", lambda number: f"default/{leads.message_id(number)}")
         self._kills: list[Kill] = []
         self._faults: list[tuple[str, float]] = []
         self._is_away = False
@@ -125,7 +126,7 @@ class Run:
         deadline_s = time.monotonic() + READY_MAX_S
         while not self._ownership.covers(self._contender.topics[0], WORKERS):
             if time.monotonic() > deadline_s:
-                raise LabError(f"The workers of {self._contender.title} own nothing; see {self._place.directory}.")
+                raise LabError(f"The workers of {self._contender.title} own nothing:\n{self._crew.last_lines()}")
             await self._look()
 
     async def _break(self) -> None:
@@ -151,7 +152,7 @@ class Run:
             "LAB_SEED": str(self._leads.seed),
             "LAB_LEADS": str(self._leads.count),
             "LAB_RATE": str(self._plan.rate),
-            "LAB_JOURNAL": str(self._journal),
+            "LAB_JOURNAL": str(self._journal.path),
         }
         return Program(["pipeline.lab.steady"], environ, self._place.directory / "producer.log")
 
@@ -199,13 +200,7 @@ class Run:
             self._say(f"worker {slot} would be killed, but is not there: it has ended by itself")
 
     def _accepted(self) -> dict[str, Accepted]:
-        if not self._journal.exists():
-            return {}
-        with self._journal.open() as lines:
-            return read_journal(lines, self._key)
-
-    def _key(self, number: int) -> str:
-        return f"default/{self._leads.message_id(number)}"
+        return self._journal.accepted()
 
     async def _drained(self, connection: Connection, expected: int) -> int:
         """Wait until every lead has a row, or everything has been read, or nothing moves any more; returns how many

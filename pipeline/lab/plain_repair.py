@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from pipeline.lab import compare_crm
+from pipeline.lab.bench_kafka import PARTITIONS
 from pipeline.lab.plain_crm import Taken, connect, write
 
 __all__ = ["mend"]
@@ -43,7 +44,7 @@ async def _records(bootstrap: str, topic: str) -> dict[str, Taken]:
     """The first record of each key."""
     found: dict[str, Taken] = {}
     async with AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False) as consumer:
-        tps = [TopicPartition(topic, number) for number in await _numbers(consumer, topic)]
+        tps = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         consumer.assign(tps)
         await consumer.seek_to_beginning(*tps)
         ends = await consumer.end_offsets(tps)
@@ -54,11 +55,6 @@ async def _records(bootstrap: str, topic: str) -> dict[str, Taken]:
                         record.key.decode(), Taken(record.value, record.partition, record.offset, record.timestamp)
                     )
     return found
-
-
-async def _numbers(consumer: AIOKafkaConsumer, topic: str) -> list[int]:
-    await consumer.topics()
-    return sorted(consumer.partitions_for_topic(topic) or ())
 
 
 if __name__ == "__main__":

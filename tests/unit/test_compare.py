@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.lab.compare_journal import Journal
 from pipeline.lab.compare_measures import (
     Accepted,
     CatchUp,
@@ -17,7 +19,6 @@ from pipeline.lab.compare_measures import (
     catch_up,
     lost,
     measure,
-    read_journal,
 )
 from pipeline.lab.compare_schedule import (
     FREEZE,
@@ -156,9 +157,15 @@ class TestCatchUp:
         assert Spread.of([None]) == Spread(1, None, None, 1)
 
 
-def test_a_journal_is_read_but_for_the_line_that_is_being_written() -> None:
-    lines = ["0 3 17 1500\n", "1 4 0 2000\n", "2 4 1 2"]
-    assert read_journal(lines, lambda number: f"default/{number}") == {
-        "default/0": Accepted(3, 17, 1.5),
-        "default/1": Accepted(4, 0, 2.0),
-    }
+class TestJournal:
+    def test_what_is_added_is_read_too_but_for_a_line_that_is_being_written(self, tmp_path: Path) -> None:
+        journal = Journal(tmp_path / "journal", lambda number: f"default/{number}")
+        assert journal.accepted() == {}
+        with journal.path.open("w") as file:
+            file.write("0 3 17 1500\n1 4 0 20")
+            file.flush()
+            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5)}
+            file.write("00\n")
+            file.flush()
+            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5), "default/1": Accepted(4, 0, 2.0)}
+        assert len(journal.accepted()) == 2
