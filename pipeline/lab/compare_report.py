@@ -170,12 +170,12 @@ class _Cost(NamedTuple):
 
 
 _COSTS = (
-    _Cost("to the first write after a kill (median)", lambda one: one.measures.first_write.median_s),
-    _Cost("to lag 0 after a kill (median)", lambda one: one.measures.lag_zero.median_s),
-    _Cost("of processor time under faults", lambda one: one.measures.cpu_s_per_million),
-    _Cost("of processor time for a backlog", lambda one: one.backlog_cpu_s_per_million),
-    _Cost("for the audit", lambda one: one.repair.audit_s),
-    _Cost("redelivered leads for each kill", lambda one: one.measures.again_per_kill),
+    _Cost("s to the first write after a kill (median)", lambda one: one.measures.first_write.median_s),
+    _Cost("s to lag 0 after a kill (median)", lambda one: one.measures.lag_zero.median_s),
+    _Cost("CPU s per million leads under faults", lambda one: one.measures.cpu_s_per_million),
+    _Cost("CPU s per million leads of a backlog", lambda one: one.backlog_cpu_s_per_million),
+    _Cost("s for the audit", lambda one: one.repair.audit_s),
+    _Cost("leads delivered again for each kill", lambda one: one.measures.again_per_kill),
 )
 
 
@@ -191,8 +191,7 @@ def costs(results: Sequence[Result]) -> list[str]:
             best, other = min(others, key=lambda pair: pair[0])
             if mine > best * NOTABLE and mine > 0:
                 found.append(
-                    f"{result.contender.title}: {_amount(mine)} instead of {_amount(best)} {cost.name}, "
-                    f"compared with {other.contender.title}."
+                    f"{result.contender.title}: {_amount(mine)} {cost.name}; {other.contender.title}: {_amount(best)}."
                 )
     return found
 

@@ -89,7 +89,7 @@ class TestWords:
     def test_where_ours_takes_more_it_stands_there(self) -> None:
         found = costs(report().results)
         assert found == [
-            f"{name}: 9.5 instead of 8.5 to the first write after a kill (median), compared with auto-commit."
+            f"{name}: 9.5 s to the first write after a kill (median); auto-commit: 8.5."
             for name in ("checkpoint, at least once", "checkpoint, exactly once")
         ]
 
