@@ -91,7 +91,7 @@ def _measured(sizes: Sizes, who: tuple[Contender, ...]) -> Report:
         ):
             return asyncio.run(interruptible(comparison.run(who)))
     except KeyboardInterrupt:
-        click.echo("Stopped. Nothing is left behind.", err=True)
+        click.echo("Stopped; there is no result.", err=True)
         sys.exit(STATUS_INTERRUPTED)
     except (BrokerError, PostgresError) as error:
         raise _Ended(str(error), error.status) from None

@@ -57,5 +57,5 @@ def test_ctrl_c_ends_it_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert "auto-commit" in process.stderr.readline()  # the first fault: everything runs
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-        assert process.stderr.read().splitlines()[-1] == "Stopped. Nothing is left behind."
+        assert process.stderr.read().splitlines()[-1] == "Stopped; there is no result."
     assert list(temporary.iterdir()) == []
