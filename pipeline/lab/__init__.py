@@ -20,7 +20,8 @@ Where to look:
     compare_schedule    what is broken when, from a seed (pure)
     compare_run         one contender: load, faults, drain, backlog, repair
     compare_crew        its worker processes
-    compare_group       who owns what, and how far it is read, asked of the broker
+    compare_group       who owns what, asked of the broker
+    compare_drain       when it is done
     compare_crm         its database, asked past everybody
     compare_repair      to find the damage and mend it
     compare_journal     what the producer has written down

@@ -1,4 +1,4 @@
-"""What the broker knows of a contender's group: who owns what, and how far it has read."""
+"""What the broker knows of a contender's group: who owns what."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.inspection.connection import Connection
 from pipeline.inspection.members import owners
 from pipeline.lab.bench_kafka import PARTITIONS
 
-__all__ = ["Ownership", "unread"]
+__all__ = ["Ownership"]
 
 POLL_S = 0.2
 _STABLE = "Stable"
@@ -70,13 +70,3 @@ class Ownership:
                 found.setdefault(slots[owner], set()).add(tp)
         # One that was killed a moment ago still owns what it had.
         self._owned = {slot: frozenset(tps) for slot, tps in found.items()}
-
-
-async def unread(connection: Connection, group: str, topics: tuple[str, ...]) -> int:
-    """Records behind the group's checkpoints. Topics in the order of the flow, so that nothing slips by."""
-    total = 0
-    for topic in topics:
-        committed = (await connection.group(group)).committed
-        bounds = await connection.bounds(TopicPartition(topic, number) for number in range(PARTITIONS))
-        total += sum(max(0, end - max(start, committed.get(tp, 0))) for tp, (start, end) in bounds.items())
-    return total

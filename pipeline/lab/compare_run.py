@@ -15,7 +15,8 @@ from pipeline.lab import compare_crm
 from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_crew import Crew
-from pipeline.lab.compare_group import Ownership, unread
+from pipeline.lab.compare_drain import Drain
+from pipeline.lab.compare_group import Ownership
 from pipeline.lab.compare_journal import Journal
 from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Seen, measure
 from pipeline.lab.compare_repair import left, repair
@@ -33,9 +34,6 @@ LOOK_S = 0.02
 #: Between two looks at the journal.
 JOURNAL_S = 0.25
 READY_MAX_S = 180.0
-#: After the last lead: when nothing has changed for so long, nothing will.
-STILL_S = 30.0
-DRAIN_MAX_S = 180.0
 DRAIN_POLL_S = 0.25
 
 
@@ -203,30 +201,12 @@ class Run:
         return self._journal.accepted()
 
     async def _drained(self, connection: Connection, expected: int) -> int:
-        """Wait until every lead has a row, or everything has been read, or nothing moves any more; returns how many
-        records are unread then.
-        """
-        crm = await asyncpg.connect(self._place.crm_url)
-        last, moved_s, deadline_s, quiet = (-1, -1), time.monotonic(), time.monotonic() + DRAIN_MAX_S, 0
-        try:
-            while True:
-                rows, behind = (
-                    await compare_crm.count(crm),
-                    await unread(connection, self._contender.id, self._contender.topics),
-                )
-                quiet = quiet + 1 if behind == 0 else 0
-                # Twice: a record may be on its way from one topic to the next.
-                if rows == expected or quiet == 2:
-                    return behind if rows < expected else 0
-                now_s = time.monotonic()
-                if (rows, behind) != last:
-                    last, moved_s = (rows, behind), now_s
-                if now_s > moved_s + STILL_S or now_s > deadline_s:
-                    self._say(f"nothing moves any more; {behind:,} records are unread")
-                    return behind
-                await self._watch(DRAIN_POLL_S)
-        finally:
-            await crm.close()
+        """Wait until so many leads have a row, or nothing is left to wait for; returns how many records are unread."""
+        drain = Drain(connection, self._contender, self._place.crm_url, rest=lambda: self._watch(DRAIN_POLL_S))
+        behind = await drain.wait(expected)
+        if behind:
+            self._say(f"nothing moves any more; {behind:,} records are unread")
+        return behind
 
     async def _seen(self, behind: int) -> Seen:
         crm = await asyncpg.connect(self._place.crm_url)
