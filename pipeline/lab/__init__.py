@@ -30,4 +30,19 @@ Where to look:
     bench_clock         from counts and times to a rate (pure)
     bench_report        the table, the verdicts, the JSON (pure)
     stock               the app that stock Faust runs
+    compare             `leads compare`: this product beside two others, under the same faults
+    compare_contenders  who is compared; autocommit, stock_crm and plain_crm are what the others run
+    compare_schedule    what is broken when, from a seed (pure)
+    compare_run         one contender: load, faults, drain, backlog, repair
+    compare_crew        its worker processes
+    compare_group       who owns what, asked of the broker
+    compare_drain       when it is done
+    compare_crm         its database, asked past everybody
+    compare_repair      to find the damage and mend it
+    compare_journal     what the producer has written down
+    compare_measures    from what was seen to what is measured (pure)
+    compare_result      what a run hands over to the report
+    compare_report      the table, the JSON, the sentences (pure)
+    compare_plot, compare_page    the plot and the page
+    steady              the producer: leads at a steady rate, and a journal of what was acknowledged
 """

@@ -111,6 +111,11 @@ class Program:
         """Send it a signal."""
         self._process.send_signal(number)
 
+    def terminate(self) -> None:
+        """Ask it to stop (SIGTERM); returns at once."""
+        _ = self.cpu_s  # the last look
+        self._process.terminate()
+
     def pause(self) -> None:
         """Freeze it (SIGSTOP)."""
         self._process.send_signal(signal.SIGSTOP)
