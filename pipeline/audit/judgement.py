@@ -61,7 +61,8 @@ class Judged(NamedTuple):
     Attributes:
         verdict: it.
         place: of the record; None for a row.
-        of: of a duplicate the place of the first one, of a dead-lettered record the reason, of a row its key's name.
+        of: of a duplicate the place of the first one, of a dead-lettered record the reason, of what is lost or missing
+            its name, of a row the name of its key.
         is_mendable: whether it is in the CRM once it is sent there again.
     """
 
@@ -164,7 +165,7 @@ class _Part:
             return Judged(Verdict.FORGOTTEN, place)
         if name[:KEY_SIZE_BYTES] in self._rows.by_key:
             return Judged(Verdict.DIFFERS, place)
-        return Judged(Verdict.MISSING if name in self._passed else Verdict.LOST, place)
+        return Judged(Verdict.MISSING if name in self._passed else Verdict.LOST, place, name)
 
     def _with_remedies(self, gone: Mapping[bytes, Judged], groups: Mapping[bytes, list[Place]]) -> Iterator[Judged]:
         """The same, and which of them may be sent again: of one key one lead, for the CRM would drop a second one in

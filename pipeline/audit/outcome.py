@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.audit.judgement import ANOMALIES, Judged, Place, Verdict
+from pipeline.audit.store import Sieve
 
 __all__ = ["Outcome", "WrongCounter", "tally"]
 
@@ -38,6 +39,7 @@ class Outcome:
         reasons: of what is dead-lettered.
         listed: the first anomalies of each kind.
         mendable: offsets of records that mend something when they are sent again, by partition, in no order.
+        gone: the keys of what is lost; None when nothing is.
         counters: contacts whose counter is wrong, of which the first are in `listed_counters`.
     """
 
@@ -45,6 +47,7 @@ class Outcome:
     reasons: Counter[str] = field(default_factory=Counter)
     listed: list[Judged] = field(default_factory=list)
     mendable: dict[int, array[int]] = field(default_factory=dict)
+    gone: Sieve | None = None
     counters: int = 0
     listed_counters: list[WrongCounter] = field(default_factory=list)
 
@@ -82,6 +85,9 @@ class Outcome:
     def _note(self, one: Judged, limit: int) -> None:
         if self.counts[one.verdict] <= limit:
             self.listed.append(one)
+        if one.verdict is Verdict.LOST and isinstance(one.of, bytes):
+            self.gone = self.gone or Sieve()
+            self.gone.add(one.of)
         if one.is_mendable and one.place is not None:
             partition, offset = one.place
             self.mendable.setdefault(partition, array("Q")).append(offset)
