@@ -38,11 +38,15 @@ async def front_group(connection: Connection, settings: Settings, given: str | N
         given: what the user says that it is.
 
     Raises:
-        Unavailable: several might be it.
+        Unavailable: several might be it, or the one that is given is not.
         KafkaError: a broker does not answer.
     """
-    if given is not None or "dedupe" in settings.agents:
-        return given or settings.app_id
+    if given is not None:
+        if not _of((await connection.group(given)).committed, CAPTURED):
+            raise Unavailable(f"The group {given} has read nothing of {CAPTURED}.", status=os.EX_USAGE)
+        return given
+    if "dedupe" in settings.agents:
+        return settings.app_id
     groups = await each(await connection.group_names(), connection.group)
     found = [group.name for group in groups if any(tp.topic == CAPTURED for tp in group.committed)]
     if len(found) > 1:

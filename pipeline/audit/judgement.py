@@ -80,6 +80,8 @@ def judge(books: Books, parts: Sequence[int] = range(PARTS)) -> Iterator[Judged]
         parts: numbers of the parts of the books that are judged.
     """
     for number in parts:
+        if not (books.captured.has(number) or books.rows.has(number)):
+            continue
         groups: dict[bytes, list[Place]] = {}
         for name, *place in books.captured.part(number):
             groups.setdefault(name, []).append((place[0], place[1]))
@@ -123,7 +125,11 @@ class _Part:
 
     def judge(self, groups: Mapping[bytes, list[Place]]) -> Iterator[Judged]:
         gone: dict[bytes, Judged] = {}
+        rows = self._rows.by_key
         for name, places in groups.items():
+            if len(places) == 1 and rows.get(name[:KEY_SIZE_BYTES]) == name:
+                yield Judged(Verdict.WRITTEN, places[0])  # almost all of them, so without further ado
+                continue
             for one in self._lead(name, places):
                 if one.verdict in (Verdict.LOST, Verdict.MISSING):
                     gone[name] = one

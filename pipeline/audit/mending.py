@@ -36,6 +36,8 @@ def why_not(record: Any) -> str | None:
 
     What is no lead is sent: whoever writes the CRM dead-letters it.
     """
+    if record.key is None and record.value is None:
+        return "it has neither key nor value"
     try:
         return None if key(decode(record.value)) == record.key else "its key is not tenant/message_id"
     except InvalidLead:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from array import array
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -99,11 +101,9 @@ class Reader:
         comes after its record, and those that are there come after those that are not.
         """
         bounds = {tp: b for tp, b in (await self._connection.bounds(tps)).items() if b[0] > 0}
-        firsts = await first_records(
-            self._connection.consumer,
-            {tp: [start] for tp, (start, end) in bounds.items() if start < end},
-            {tp: end for tp, (_, end) in bounds.items()},
-        )
+        begun = {tp: [start] for tp, (start, end) in bounds.items() if start < end}
+        ends = {tp: end for tp, (_, end) in bounds.items()}
+        firsts = await first_records(self._connection.consumer, begun, ends) if begun else {}
         found = {}
         for tp, (start, _) in bounds.items():
             of_leads = TopicPartition(CAPTURED, tp.partition)
@@ -120,11 +120,10 @@ class Reader:
     async def at(self, places: Mapping[int, Iterable[int]]) -> AsyncIterator[list[Any]]:
         """The records of `lead-captured` at these offsets, by partition, some at a time."""
         for number, offsets in sorted(places.items()):
-            met = sorted(offsets)
-            there = set(met)
+            met = array("Q", sorted(offsets))
             for start, end in runs(met):
                 async for records, _ in self._fetches(TopicPartition(CAPTURED, number), start, end):
-                    yield [one for one in records if one.offset in there]
+                    yield [one for one in records if _has(met, one.offset)]
 
     async def keys(self, places: Iterable[Place]) -> dict[Place, bytes | None]:
         """The keys of these records."""
@@ -155,3 +154,9 @@ class Reader:
 
 def _nothing(offsets: int) -> None:
     """Where no bar is moved."""
+
+
+def _has(offsets: Sequence[int], offset: int) -> bool:
+    """Whether the offset is among these, which are in order."""
+    index = bisect_left(offsets, offset)
+    return index < len(offsets) and offsets[index] == offset

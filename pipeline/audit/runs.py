@@ -24,6 +24,7 @@ although it had been passed: no alarm of a system that runs can come of the orde
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ from pipeline.audit.report import Report
 from pipeline.audit.span import Range
 from pipeline.audit.store import PARTS, Sieve
 from pipeline.inspection.connection import Connection, connected
+from pipeline.inspection.errors import Unavailable
 from pipeline.letters.reading import Spans, partitions
 from pipeline.letters.sending import gave_up, pretending, sending
 from pipeline.sending.display import Display
@@ -115,6 +117,9 @@ class _Work:
         captured, self._accepted, letters = [
             await partitions(self._connection, self._settings, topic) for topic in (CAPTURED, ACCEPTED, DEAD_LETTER)
         ]
+        number = self._request.meant.partition
+        if number is not None and number not in [tp.partition for tp in captured]:
+            raise Unavailable(f"{CAPTURED} has no partition {number}.", status=os.EX_USAGE)
         # A CRM that is away is to be told now, and not after minutes.
         await checkpoints(self._connection, self._settings, self._crm, report.front)
         spans = await self._spans(captured)

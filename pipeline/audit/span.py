@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = ["Range", "runs"]
@@ -46,7 +47,7 @@ class Range:
         return min(first, end), max(min(first, end), last)
 
 
-def runs(offsets: list[int]) -> list[tuple[int, int]]:
+def runs(offsets: Sequence[int]) -> list[tuple[int, int]]:
     """From where to before where to read in order to meet all of `offsets`, which are in order."""
     found: list[tuple[int, int]] = []
     for offset in offsets:

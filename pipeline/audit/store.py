@@ -38,6 +38,10 @@ class Store:
         """The entries whose names begin with the byte `number`, in the order in which they came."""
         return self._entry.iter_unpack(self._parts[number])
 
+    def has(self, number: int) -> bool:
+        """Whether there are any."""
+        return bool(self._parts[number])
+
     def __len__(self) -> int:
         return sum(map(len, self._parts)) // self._entry.size
 
