@@ -21,11 +21,13 @@ from msgspec import Meta
 
 __all__ = [
     "ARRAY_MAX_LEADS",
+    "HASH_SIZE_BYTES",
     "LEAD_SIZE_MAX_BYTES",
     "InvalidLead",
     "Lead",
     "LeadTooLarge",
     "content_hash",
+    "content_hash_of",
     "decode",
     "encode",
     "key",
@@ -202,6 +204,13 @@ def content_hash(lead: Lead) -> bytes:
         lead.fields,
     )
     return blake2b(_encoder.encode(content), digest_size=HASH_SIZE_BYTES).digest()
+
+
+def content_hash_of(message_id: str, tenant: str, *others: Any) -> bytes:
+    """The same of a lead whose parts are known, and not whether it is one: email, phone, name, company, source,
+    campaign and fields.
+    """
+    return blake2b(_encoder.encode(_Content(message_id, tenant, *others)), digest_size=HASH_SIZE_BYTES).digest()
 
 
 def _is_suspect(value: bytes, lead: Lead) -> bool:

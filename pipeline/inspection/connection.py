@@ -106,8 +106,14 @@ class Connection:
 
 
 @asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Connection]:
+async def connected(
+    settings: Settings, *, fetch_size_max_bytes: int = FETCH_SIZE_MAX_BYTES
+) -> AsyncIterator[Connection]:
     """A connection to the broker of `settings`.
+
+    Args:
+        settings: those of the broker.
+        fetch_size_max_bytes: of one partition in one fetch; whoever reads much wants much.
 
     Raises:
         Unavailable: there is none, or it fails while it is used.
@@ -125,7 +131,7 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
         **options,
         enable_auto_commit=False,
         auto_offset_reset="none",
-        max_partition_fetch_bytes=FETCH_SIZE_MAX_BYTES,
+        max_partition_fetch_bytes=fetch_size_max_bytes,
         fetch_max_wait_ms=100,
     )
     try:

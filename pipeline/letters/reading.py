@@ -18,7 +18,7 @@ from pipeline.letters.found import DeadLetter, Recent, found
 from pipeline.settings import Settings
 from pipeline.topic_names import DEAD_LETTER
 
-__all__ = ["Reading", "Spans", "partitions", "spans"]
+__all__ = ["Reading", "Spans", "fetches", "partitions", "spans"]
 
 AT_ONCE_MAX_RECORDS = 500
 POLL_MS = 200
@@ -79,10 +79,8 @@ class Reading:
         """
         done = 0
         for tp, (start, end) in wanted.items():
-            consumer.assign([tp])
-            consumer.seek(tp, start)
-            async for fetched, position in _fetches(consumer, tp, start, end, self._patience_s):
-                for one in self._meant(record for record in fetched if record.offset < end):
+            async for fetched, position in fetches(consumer, tp, start, end, patience_s=self._patience_s):
+                for one in self._meant(fetched):
                     yield one
                 moved(done + min(position, end) - start)
             done += end - start
@@ -98,28 +96,45 @@ class Reading:
                 yield one
 
 
-async def _fetches(
-    consumer: AIOKafkaConsumer, tp: TopicPartition, position: int, end: int, patience_s: float
+async def fetches(
+    consumer: AIOKafkaConsumer,
+    tp: TopicPartition,
+    start: int,
+    end: int,
+    *,
+    patience_s: float,
+    at_once_max_records: int = AT_ONCE_MAX_RECORDS,
 ) -> AsyncIterator[tuple[list[Any], int]]:
-    """Records from `position` on, and the offset behind them; past `end` at most what came with the last before it."""
-    loop = asyncio.get_running_loop()
+    """The records of a partition from `start` to before `end`, some at a time, and the offset behind those.
+
+    Args:
+        consumer: one without a group; its assignment is replaced. `auto_offset_reset` must be `none`.
+        tp: the partition.
+        start, end: what to read. What retention deletes meanwhile is missing.
+        patience_s: how long to wait for a broker that sends nothing.
+        at_once_max_records: how many records to give at a time.
+
+    Raises:
+        KafkaError: a broker does not answer.
+    """
+    consumer.assign([tp])
+    consumer.seek(tp, start)
+    loop, position = asyncio.get_running_loop(), start
     patient_since_s = loop.time()
     while position < end:
-        fetched = await _some(consumer, tp)
+        fetched = await _some(consumer, tp, at_once_max_records)
         # Not the offset of the last record: transaction markers are none.
         before, position = position, await consumer.position(tp)
         if position > before:
-            yield fetched, position
+            yield [record for record in fetched if record.offset < end], position
             patient_since_s = loop.time()  # whoever takes them may have taken its time
         elif loop.time() - patient_since_s > patience_s:
             raise KafkaConnectionError
 
 
-async def _some(consumer: AIOKafkaConsumer, tp: TopicPartition) -> list[Any]:
+async def _some(consumer: AIOKafkaConsumer, tp: TopicPartition, count_max: int) -> list[Any]:
     try:
-        fetched: dict[TopicPartition, list[Any]] = await consumer.getmany(
-            tp, timeout_ms=POLL_MS, max_records=AT_ONCE_MAX_RECORDS
-        )
+        fetched: dict[TopicPartition, list[Any]] = await consumer.getmany(tp, timeout_ms=POLL_MS, max_records=count_max)
     except OffsetOutOfRangeError:
         # Retention was faster.
         consumer.seek(tp, (await consumer.beginning_offsets([tp]))[tp])

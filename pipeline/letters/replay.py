@@ -7,22 +7,16 @@ recognises it by its key, so that to send one once more than needed is harmless.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipeline.dead_letters import ID_CONFLICT, concerns
 from pipeline.lead import InvalidLead, decode, key
 from pipeline.letters.found import DeadLetter, Recent
+from pipeline.letters.originals import BATCH_MAX_LEADS, BATCH_SIZE_MAX_BYTES, Append, Original
 from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
-__all__ = ["Outcome", "Replay", "Send", "original", "why_not"]
-
-#: On the way at any time: at most so many, or one more than so many bytes.
-BATCH_MAX_LEADS = 500
-BATCH_SIZE_MAX_BYTES = 1024 * 1024
-
-#: Sends the leads of letters; returns when all are acknowledged.
-Send = Callable[[Sequence[DeadLetter]], Awaitable[None]]
+__all__ = ["Outcome", "Replay", "original", "why_not"]
 
 
 def why_not(one: DeadLetter, *, partitions: int) -> str | None:
@@ -47,9 +41,9 @@ def why_not(one: DeadLetter, *, partitions: int) -> str | None:
     return None if letter.partition < partitions else "of a partition that lead-accepted does not have"
 
 
-def original(one: DeadLetter) -> tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]:
-    """Key, value and headers of the record as it was."""
-    return one.key, one.value, list(one.headers)
+def original(one: DeadLetter) -> Original:
+    """The record as it was."""
+    return Original(one.letter.partition, one.key, one.value, one.headers)
 
 
 @dataclass
@@ -64,6 +58,10 @@ class Outcome:
     others: int = 0
     #: Letters that a replay cannot help, by the reason why.
     skipped: Counter[str] = field(default_factory=Counter)
+
+    def count(self) -> None:
+        """One more is sent."""
+        self.sent += 1
 
     def lines(self, sent: str) -> list[str]:
         """The counts in words; `sent` is what became of the leads."""
@@ -80,7 +78,7 @@ class Replay:
 
     Arguments:
         outcome: counts.
-        send: sends a batch.
+        append: sends a batch.
         partitions: how many `lead-accepted` has.
         group: leave alone what does not concern this consumer group; None: take all.
         told: called with each letter whose lead was sent (None) or cannot be, and why.
@@ -89,14 +87,14 @@ class Replay:
     def __init__(
         self,
         outcome: Outcome,
-        send: Send,
+        append: Append,
         *,
         partitions: int,
         group: str | None,
         told: Callable[[DeadLetter, str | None], None],
     ) -> None:
         self._outcome = outcome
-        self._send = send
+        self._append = append
         self._partitions = partitions
         self._group = group
         self._told = told
@@ -121,7 +119,7 @@ class Replay:
         """Send what waits to be sent."""
         batch, self._batch, self._size_bytes = self._batch, [], 0
         if batch:
-            await self._send(batch)
+            await self._append([original(one) for one in batch])
         for one in batch:
             self._told(one, None)
 

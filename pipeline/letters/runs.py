@@ -86,11 +86,12 @@ async def replay(
         numbers = await partitions(connection, settings, ACCEPTED)
 
         try:
-            async with pretending(outcome) if dry_run else sending(settings, outcome, patience_s=patience_s) as send:
+            sends = pretending(outcome.count) if dry_run else sending(settings, outcome.count, patience_s=patience_s)
+            async with sends as append:
                 with Output(reading, _size(wanted), head) as output:
                     work = Replay(
                         outcome,
-                        send,
+                        append,
                         partitions=len(numbers),
                         group=None if filters.group else settings.app_id,
                         told=lambda one, why: output.print(shown(one, why)),

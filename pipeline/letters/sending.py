@@ -1,10 +1,10 @@
-"""Appends the leads of dead letters to `lead-accepted`."""
+"""Appends records that were captured once to `lead-accepted` again, as they were."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -13,8 +13,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from pipeline.inspection.errors import Unavailable
 from pipeline.kafka import client_options
-from pipeline.letters.found import DeadLetter
-from pipeline.letters.replay import Outcome, Send, original
+from pipeline.letters.originals import Append, Original
 from pipeline.settings import Settings
 from pipeline.topic_names import ACCEPTED
 
@@ -30,14 +29,12 @@ class GaveUp(Unavailable):
 
 
 @asynccontextmanager
-async def sending(settings: Settings, outcome: Outcome, *, patience_s: float) -> AsyncIterator[Send]:
-    """What sends leads, each to the partition with the number of its letter's origin, until all are acknowledged.
-
-    Acknowledged leads are counted in `outcome` also when sending is cancelled, or fails.
+async def sending(settings: Settings, acknowledged: Callable[[], None], *, patience_s: float) -> AsyncIterator[Append]:
+    """What appends records to `lead-accepted`, each to the partition with its number, until all are acknowledged.
 
     Args:
         settings: those of the broker.
-        outcome: counts.
+        acknowledged: called for each record that is acknowledged, also when sending is cancelled, or fails.
         patience_s: what is not acknowledged by then fails.
     """
     # As in the workers not idempotent: a repeat is harmless, and nothing can be left in an error.
@@ -47,18 +44,17 @@ async def sending(settings: Settings, outcome: Outcome, *, patience_s: float) ->
 
     def settled(future: asyncio.Future[Any]) -> None:
         if not future.cancelled() and future.exception() is None:
-            outcome.sent += 1
+            acknowledged()
 
-    async def append(one: DeadLetter) -> asyncio.Future[Any]:
-        name, value, headers = original(one)
+    async def begin(one: Original) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = await producer.send(
-            ACCEPTED, value, key=name, partition=one.letter.partition, headers=headers
+            ACCEPTED, one.value, key=one.key, partition=one.partition, headers=list(one.headers)
         )
         future.add_done_callback(settled)
         return future
 
-    async def send(letters: Sequence[DeadLetter]) -> None:
-        futures = [await append(one) for one in letters]
+    async def append(records: Sequence[Original]) -> None:
+        futures = [await begin(one) for one in records]
         # Not `gather`: when this is cancelled that would cancel the futures, and nobody would know what came of them.
         await asyncio.wait(futures)
         for future in futures:
@@ -66,20 +62,21 @@ async def sending(settings: Settings, outcome: Outcome, *, patience_s: float) ->
 
     await producer.start()
     try:
-        yield send
+        yield append
     finally:
         with suppress(TimeoutError):  # what is not acknowledged is not counted
             await asyncio.wait_for(asyncio.gather(producer.stop(), return_exceptions=True), CLOSE_S)
 
 
 @asynccontextmanager
-async def pretending(outcome: Outcome) -> AsyncIterator[Send]:
-    """Counts in `outcome` what would be sent."""
+async def pretending(acknowledged: Callable[[], None]) -> AsyncIterator[Append]:
+    """Calls `acknowledged` for each record that would be sent."""
 
-    async def send(letters: Sequence[DeadLetter]) -> None:
-        outcome.sent += len(letters)
+    async def append(records: Sequence[Original]) -> None:
+        for _ in records:
+            acknowledged()
 
-    yield send
+    yield append
 
 
 def gave_up(settings: Settings, error: KafkaError, *, patience_s: float) -> GaveUp:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.dead_letters import BUG, ID_CONFLICT, INVALID, REJECTED, dead_letter, traceback_text
 from pipeline.letters.filters import Filters, moment_ms
 from pipeline.letters.found import DeadLetter, Recent, found
+from pipeline.letters.originals import Original
 from pipeline.letters.output import CannotPrint, Output
 from pipeline.letters.reading import Reading
 from pipeline.letters.replay import Outcome, Replay, original, why_not
@@ -265,7 +266,7 @@ def test_what_a_replay_can_help(members: dict[str, Any], why: str | None) -> Non
 
 def test_what_is_replayed_is_the_original_and_nothing_of_the_letter() -> None:
     headers = [("source", b"web"), ("reason", b"mine")]
-    assert original(letter(headers=headers)) == (KEY, VALUE, headers)
+    assert original(letter(headers=headers)) == (3, KEY, VALUE, headers)
 
 
 class Sent:
@@ -274,8 +275,8 @@ class Sent:
     def __init__(self) -> None:
         self.batches: list[list[bytes | None]] = []
 
-    async def send(self, letters: Sequence[DeadLetter]) -> None:
-        self.batches.append([one.key for one in letters])
+    async def append(self, records: Sequence[Original]) -> None:
+        self.batches.append([one.key for one in records])
 
 
 def named(number: int, **members: Any) -> DeadLetter:
@@ -287,7 +288,7 @@ def named(number: int, **members: Any) -> DeadLetter:
 async def replayed(letters: Iterable[DeadLetter], *, group: str | None = "leads") -> tuple[Sent, Outcome, list[Any]]:
     """What a replay of these sends, counts and tells."""
     sent, outcome, told = Sent(), Outcome(), list[Any]()
-    replay = Replay(outcome, sent.send, partitions=8, group=group, told=lambda one, why: told.append((one.key, why)))
+    replay = Replay(outcome, sent.append, partitions=8, group=group, told=lambda one, why: told.append((one.key, why)))
     for one in letters:
         await replay.take(one)
     await replay.flush()
