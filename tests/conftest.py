@@ -13,10 +13,13 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("leads", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("leads")
 
-INTEGRATION = {Path(__file__).parent / name for name in ("integration", "lab")}
+LAB = Path(__file__).parent / "lab"
+INTEGRATION = {Path(__file__).parent / "integration", LAB}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if INTEGRATION & set(item.path.parents):
             item.add_marker(pytest.mark.integration)
+        if LAB in item.path.parents:
+            item.add_marker(pytest.mark.lab)
