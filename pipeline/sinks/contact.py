@@ -19,7 +19,11 @@ from pipeline.sinks.base import AcceptedLead
 __all__ = ["Contact", "address", "merged", "submissions"]
 
 #: Addresses that `email-validator` would only put into lower case. It takes 20 times as long for it.
-_PLAIN_EMAIL = re.compile(r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@([a-z0-9]+\.)+[a-z]{2,}", re.IGNORECASE | re.ASCII)
+_PLAIN_EMAIL = re.compile(
+    # Without two hyphens in a row, which may mean another alphabet.
+    r"[A-Za-z0-9_+-]+(\.[A-Za-z0-9_+-]+)*@([a-z0-9]+(-[a-z0-9]+)*\.)+[a-z]{2,}",
+    re.IGNORECASE | re.ASCII,
+)
 _PLAIN_MAX_CHARS = 64
 #: Domains that nobody can be reached at, which `email-validator` refuses; `test` it lets pass as it is called below.
 _NO_DOMAINS = tuple(f".{name}" for name in SPECIAL_USE_DOMAIN_NAMES if name != "test")

@@ -7,7 +7,9 @@ from email_validator import SPECIAL_USE_DOMAIN_NAMES, EmailNotValidError, valida
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.lab.workload import Workload
 from pipeline.lead import Lead
+from pipeline.sinks import contact
 from pipeline.sinks.contact import Contact, address, merged, submissions
 from tests.unit.sink_contract import accepted
 
@@ -15,7 +17,7 @@ TEXT = st.text(min_size=1, max_size=60).filter(lambda text: not text.isspace())
 PLAIN = st.builds(
     "{}@{}.{}".format,
     st.from_regex(r"\A[a-zA-Z0-9_+-]{1,9}(\.[a-zA-Z0-9_+-]{1,9})?\Z"),
-    st.from_regex(r"\A[a-zA-Z0-9]{1,9}(\.[a-zA-Z0-9]{1,9})?\Z"),
+    st.from_regex(r"\A[a-zA-Z0-9-]{1,9}(\.[a-zA-Z0-9-]{1,9})?\Z") | st.from_regex(r"\A[xX][nN]--[a-z0-9-]{1,6}\Z"),
     st.sampled_from(["com", "TEST", "example", *SPECIAL_USE_DOMAIN_NAMES]),
 )
 EMAIL = PLAIN | st.emails() | st.from_regex(r"\A[a-zA-Z0-9._+-]{1,20}@[a-zA-Z0-9.-]{1,20}\Z") | TEXT
@@ -53,6 +55,13 @@ def test_the_short_cut_says_what_the_library_says(text: str) -> None:
     except EmailNotValidError:
         wanted = " ".join(text.strip().lower().split())
     assert of(email=text) == wanted
+
+
+def test_the_leads_of_the_benchmark_take_the_short_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the domains of companies do, many of which have a hyphen. The library takes 40 times as long for one."""
+    monkeypatch.setattr(contact, "validate_email", None)
+    for number in range(200):
+        assert of(email=str(Workload(1, 1).lead(number).email))
 
 
 @given(st.none() | TEXT, TEXT)
