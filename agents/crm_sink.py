@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from faust.types import TP
 from pipeline.accepting import accept
 from pipeline.app import app, settings
 from pipeline.batches import Batch, BugCount, Epoch, Fatal, LetGo, Log, Refused
-from pipeline.circuit import SinkHealth
+from pipeline.circuit import SinkHealth, patiently
 from pipeline.dead_letters import REJECTED, dead_letter
 from pipeline.delivery import deliver
 from pipeline.positions import SinkPositions
@@ -97,12 +98,12 @@ async def crm_sink(batch: Batch) -> None:
 
 @app.task
 async def open_sink() -> None:
-    """Create the database at start, so that a missing one shows before the first lead."""
+    """Create the database at start, so that a missing one shows before the first lead, and nobody is told that this
+    worker is ready before its tables are there.
+    """
     try:
         with _no_records_fault():
-            await sink.open()
-    except SinkUnavailable as error:
-        health.unavailable(str(error))
+            await patiently(sink.open, pause=asyncio.sleep, health=health)
     except CRMUnusable as error:
         app.refuse(error)
 

@@ -45,6 +45,8 @@ class SinkHealth:
         self._now = now
         #: False while the circuit is open.
         self.reachable = True
+        #: Whether it has ever answered: before, its tables may not be there yet.
+        self.was_reached = False
         #: What the last failure was; None after a success.
         self.reason: str | None = None
         #: Since when it is as it is.
@@ -75,11 +77,18 @@ class SinkHealth:
 
     def available(self) -> None:
         """The sink answered."""
-        self._failures, self.reason = 0, None
+        self._failures, self.reason, self.was_reached = 0, None, True
         if not self.reachable:
             away_s = (self._now() - self.since).total_seconds()
             self.reachable, self.since = True, self._now()
             _logger.info("The sink is back after %.1f s.", away_s)
+
+    @property
+    def problem(self) -> str | None:
+        """Why the sink cannot be relied on now, in words; None when it can."""
+        if not self.reachable:
+            return f"unavailable: {self.reason}"
+        return None if self.was_reached else "not reached yet"
 
     def written(self, leads: int, new: int) -> None:
         """A write of `leads` leads succeeded; `new` of them were not there before."""

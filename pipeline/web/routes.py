@@ -49,7 +49,7 @@ if "crm_sink" in settings.agents:
     from tables.dead_letters import dead_letters as _dead_letters
 
     _tables["dead-letters"] = ShownTable(_dead_letters, DEAD_LETTER, letters_entry, letters_rows)
-    _checks["sink"] = lambda: None if health.reachable else f"unavailable: {health.reason}"
+    _checks["sink"] = lambda: health.problem
 
 # Every app has a table, and its tables are assigned together.
 _peers = Peers(app, next(iter(_tables.values())).table.changelog_topic_name, settings.partitions)

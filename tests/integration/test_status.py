@@ -85,7 +85,7 @@ def test_a_name_that_no_lead_can_have_is_asked_of_nobody(installation: Installat
     for name in ("a%20b/xy", "default/x%2Fy", "default/.", "default/%20x", "default/x%00", "default/" + "x" * 129):
         status, problem = get(worker, f"/leads/{name}")
         assert (status, problem["title"]) == (404, "No lead has this name")
-        assert problem["detail"].startswith(("Tenant: ", "Message_id: "))
+        assert problem["detail"].startswith(("tenant: ", "message_id: "))
 
 
 def test_a_question_for_another_app_or_worker_is_refused(installation: Installation) -> None:

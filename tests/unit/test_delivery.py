@@ -204,6 +204,15 @@ class TestHealth:
         assert (health.reachable, health.reason) == (False, "SQLITE_FULL")
         assert health.since > started
 
+    async def test_nobody_relies_on_it_before_it_has_answered(self, now: Callable[[], datetime]) -> None:
+        health = SinkHealth(now=now)
+        assert health.problem == "not reached yet"
+        health.available()
+        assert health.problem is None
+        for _ in range(FAILURES_MAX):
+            health.unavailable("down")
+        assert health.problem == "unavailable: down"
+
     async def test_a_rejection_is_an_answer(self, now: Callable[[], datetime]) -> None:
         health, sink = SinkHealth(now=now), MemorySink(unavailable=1, reject=odd)
         await run(sink, Journal(), 1, health=health)
