@@ -79,6 +79,10 @@ class Peers:
                 return answer.status, msgspec.json.decode(await answer.read())
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
             raise cannot_say("The worker that owns this partition does not answer.") from None
+        except RuntimeError:  # the session is closed: it stops before the web server does
+            if not self._app.should_stop:
+                raise
+            raise cannot_say("This worker is stopping.") from None
 
     def is_from_peer(self, request: web.Request) -> bool:
         """Whether another worker asks, which wants to know what this one has itself.
