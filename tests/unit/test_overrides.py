@@ -33,7 +33,7 @@ UPSTREAM = frozenset(("aiokafka", "faust", "mode"))
 #: What `abc`, Faust and mode put into every subclass by themselves.
 GENERATED = frozenset(("_abc_impl", "_tasks", "abstract", "logger"))
 #: Private names that belong to the standard library.
-NOT_UPSTREAM = frozenset(("_exit", "_replace"))
+NOT_UPSTREAM = frozenset(("_exit", "_fields", "_replace"))
 
 
 def ours() -> Iterator[tuple[type, str, type]]:
