@@ -192,7 +192,7 @@ def name_flaw(tenant: str, message_id: str) -> str | None:
 
 def content_hash(lead: Lead) -> bytes:
     """`HASH_SIZE_BYTES` bytes that differ when the content does, whatever the order of keys and `captured_at`."""
-    content = _Content(
+    return content_hash_of(
         lead.message_id,
         lead.tenant,
         lead.email,
@@ -203,7 +203,6 @@ def content_hash(lead: Lead) -> bytes:
         lead.campaign,
         lead.fields,
     )
-    return blake2b(_encoder.encode(content), digest_size=HASH_SIZE_BYTES).digest()
 
 
 def content_hash_of(message_id: str, tenant: str, *others: Any) -> bytes:

@@ -158,7 +158,7 @@ class PostgreSQLSink:
         async with self._making:
             if self._is_made:
                 return
-            # Statements, here and in `_rejected`: asyncpg's own transaction would ask a database that does not answer
+            # Statements, here and in the trials: asyncpg's own transaction would ask a database that does not answer
             # to roll back before whoever is cancelled may go. A connection that is left in one is not used again.
             await connection.execute(f"BEGIN; SELECT pg_advisory_xact_lock({SCHEMA_LOCK})")
             # Asked before it is made: whoever may write the tables need not be allowed to make them.

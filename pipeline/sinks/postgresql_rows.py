@@ -73,8 +73,9 @@ counted AS (
                        ELSE coalesce(known.company, excluded.company) END
 )
 """
-_INSERT_LEADS = f"WITH {_LEADS.format(condition='')} SELECT true AS stepped, (SELECT count(*) FROM inserted) AS new"
-_INSERT_ONLY = _INSERT_LEADS.replace("SELECT true", f", {_CONTACTS} SELECT true")
+_NEW = "(SELECT count(*) FROM inserted) AS new"
+_INSERT_LEADS = f"WITH {_LEADS.format(condition='')} SELECT {_NEW}"
+_INSERT_ONLY = f"WITH {_LEADS.format(condition='')}, {_CONTACTS} SELECT true AS stepped, {_NEW}"
 # The fence: of two writers at one position one moves the lane, and the other finds no row there, and inserts nothing.
 _STEP_AND_INSERT = f"""
 WITH step AS (
@@ -84,7 +85,7 @@ WITH step AS (
 ),
 {_LEADS.format(condition="WHERE EXISTS (SELECT FROM step)")},
 {_CONTACTS}
-SELECT EXISTS (SELECT FROM step) AS stepped, (SELECT count(*) FROM inserted) AS new
+SELECT EXISTS (SELECT FROM step) AS stepped, {_NEW}
 """
 
 _LANE = "consumer_group = $1 AND topic = $2 AND partition = $3"
