@@ -239,6 +239,11 @@ class Installation:
         """The headers of every dead letter."""
         return [{name: value.decode() for name, value in r.headers} for r in self.records(topics.DEAD_LETTER)]
 
+    def wait_letters(self, count: int) -> None:
+        """Wait until there are `count` dead letters, and the workers have read them."""
+        # In this order: a topic to which nothing has come yet has no lag either.
+        self.wait(lambda: len(self.dead_letters()) == count and self.lag(topics.DEAD_LETTER) == 0)
+
     def committed(self, topic: str = topics.CAPTURED, group: str = "leads") -> dict[int, int]:
         """The group's committed offset of each partition that has one."""
         return asyncio.run(_committed(self.bootstrap, topic, group))

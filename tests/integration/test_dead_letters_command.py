@@ -93,7 +93,7 @@ def test_what_the_crm_refused_is_written_after_a_replay_once(installation: Insta
         post(worker, one)
     post(worker, lead("good-000000", name="another"))
     installation.produce_raw([(key(lead("no-lead")), b"no lead")])
-    installation.wait(lambda: installation.lag(topics.DEAD_LETTER) == 0 and len(installation.dead_letters()) == 32)
+    installation.wait_letters(32)
     installation.assert_once(good)
 
     found = objects(installation, "list")
@@ -114,7 +114,7 @@ def test_what_the_crm_refused_is_written_after_a_replay_once(installation: Insta
 
     # Too early: each is refused again, so that the topic has two letters of each; a replay still sends one lead.
     command(installation, "replay", "--reason", REJECTED)
-    installation.wait(lambda: installation.lag(topics.DEAD_LETTER) == 0 and len(installation.dead_letters()) == 62)
+    installation.wait_letters(62)
     let_in(installation)
     said = command(installation, "replay", "--all", status=1)
     assert said.splitlines() == [

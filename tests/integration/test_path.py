@@ -119,6 +119,7 @@ def test_the_database_gone_for_a_while_costs_nothing(installation: Installation)
     for one in sent:
         assert post(worker, one)[0] == 202
     installation.wait(lambda: installation.lag(topics.CAPTURED) == 0)
+    installation.wait(lambda: "The sink is unavailable" in worker.text())
     assert get(worker, "/healthz")[0] == 200
     status, answer = get(worker, "/readyz")
     assert (status, answer["checks"]["partitions"]) == (503, "ok")
