@@ -20,7 +20,16 @@ from pipeline.dead_letters import BUG, dead_letter, traceback_text
 from pipeline.header_names import read_any_header_names
 from pipeline.kafka import CannotConnect, tls_context
 from pipeline.settings import BadSetting, Settings
-from pipeline.slots import PATIENCE_S, Slot, SlotError, require_free_port, take_slot, unwritable, wanted_slot
+from pipeline.slots import (
+    PATIENCE_S,
+    Slot,
+    SlotError,
+    instance_id,
+    require_free_port,
+    take_slot,
+    unwritable,
+    wanted_slot,
+)
 
 __all__ = ["app", "settings"]
 
@@ -65,6 +74,8 @@ def _take_place(slot: Slot) -> None:
             app.conf.web_port = slot.web_port
         app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
         app.conf.datadir = slot.state_dir
+        if settings.static_membership:
+            app.conf.consumer_group_instance_id = instance_id(slot)
     _require_place(slot)
     # Faust's banner was printed before and shows the defaults.
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
@@ -146,6 +157,7 @@ app = BatchApp(
     on_bug=_on_bug,
     before_start=_before_start,
     topic_partitions=settings.partitions,
+    table_standby_replicas=settings.standby_replicas,
     broker_session_timeout=settings.session_timeout_s,
     broker_heartbeat_interval=settings.session_timeout_s / HEARTBEATS_PER_SESSION,
     producer_request_timeout=PRODUCE_TIMEOUT_S,

@@ -104,6 +104,12 @@ class Settings:
     session_timeout_s: float = _setting(
         10.0, values.seconds, "seconds", "After this long without a sign of life a worker loses its partitions."
     )
+    standby_replicas: int = _setting(
+        0, values.whole, "count", "Other workers that keep a copy of each table on their disks, to take over at once."
+    )
+    static_membership: bool = _setting(
+        False, values.on_off, "on, off", "Whether a worker that stops keeps its partitions until its session times out."
+    )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

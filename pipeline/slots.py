@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,7 @@ __all__ = [
     "SlotError",
     "SlotTaken",
     "free_slots",
+    "instance_id",
     "require_free_port",
     "take_slot",
     "unwritable",
@@ -103,6 +105,19 @@ def take_slot(settings: Settings, *, wanted: int | None = None, patience_s: floa
     _note_pid(settings, descriptor)
     _held.append(descriptor)
     return slot
+
+
+def instance_id(slot: Slot) -> str:
+    """The name of the slot's worker as a static member of its consumer group (KIP-345), the same at every start.
+
+    It is a random one, kept with the state: two machines have slots of the same number, and no state in common.
+    """
+    path = slot.state_dir / "instance-id"
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.write_text(f"{uuid.uuid4()}\n")
+        new.replace(path)
+    return path.read_text().strip()
 
 
 def wanted_slot(environ: Mapping[str, str] | None = None) -> int | None:

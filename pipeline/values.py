@@ -72,6 +72,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number from 0 on."""
+    if not text.isdecimal():
+        raise ValueError("give a whole number, 0 or more")
+    return int(text)
+
+
 def on_off(text: str) -> bool:
     """`on` or `off`."""
     if text.lower() not in ("on", "off"):

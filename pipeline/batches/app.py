@@ -99,7 +99,6 @@ class BatchApp(faust.App):
             # aiokafka leaves the group for good when nothing was fetched for so long, as in a long outage of the
             # database. Whether the worker is alive is watched here, see `BatchConsumerThread`.
             broker_max_poll_interval=POLL_INTERVAL_MAX_S,
-            table_standby_replicas=0,
             **options,
         )
         self.grace_s = grace_s

@@ -1,4 +1,5 @@
-"""Recovery: brings the tables of a new assignment up to their changelogs, then lets the source topics flow.
+"""Recovery: brings the tables of a new assignment up to their changelogs, then lets the source topics flow, and goes
+on following the changelogs of the partitions for which this worker is the standby.
 
 Replaces Faust's recovery, which only warns of an error and tries for ever, takes a time-out for success, and can leave
 its loop without a word. This one ends in a recovered worker, in another rebalance, or in a crash; never in a worker
@@ -33,7 +34,7 @@ IDLE_S = 0.5
 
 
 class BatchRecovery(Watched, Recovery):
-    """One recovery at a time; a revocation cancels it, the next assignment starts another."""
+    """One recovery at a time, then the standbys; a revocation cancels both, the next assignment starts another."""
 
     #: Changelog records still to be read of each partition, for the web view; None while it reads none.
     to_go: Mapping[TP, int] | None = None
@@ -54,7 +55,7 @@ class BatchRecovery(Watched, Recovery):
                 running.result()
 
     def interrupt(self) -> None:
-        """Cancel a recovery that is under way: its partitions are being revoked. The next assignment starts another."""
+        """Cancel what is under way: its partitions are being revoked. The next assignment starts another recovery."""
         self.to_go = None
         if self._running is not None:
             self._running.cancel()
@@ -73,7 +74,8 @@ class BatchRecovery(Watched, Recovery):
         warned = False
         while True:
             try:
-                return await self._recover(generation_id)
+                await self._recover(generation_id)
+                break
             except KafkaError as error:
                 if not is_passing(error):
                     raise
@@ -82,23 +84,26 @@ class BatchRecovery(Watched, Recovery):
                     self.log.warning("Recovery waits for the broker: %s", type(error).__name__)
                     warned = True
             await asyncio.sleep(RETRY_S)
+        await self._follow()
 
     async def _recover(self, generation_id: int) -> None:
         app: Any = self.app
         self._set_recovery_started()
         changelogs = frozenset(self.active_tps)
-        self._check_partitions(app.consumer.assignment())
+        # A standby has the changelog of a partition without the rest of it.
+        self._check_partitions(app.consumer.assignment() - self.standby_tps)
         # Before the ends of the changelogs: what a stored offset stands for is in the changelog by then.
         positions, held = await app.consumer.source_positions()
         if changelogs:
             await self._read_changelogs(app.consumer, changelogs)
+        followed = await self._standby_positions(app.consumer)
         await app.on_rebalance_complete.send()
         for table in self.tables.values():
-            await table.on_recovery_completed(self.actives_for_table[table], set())
+            await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
         self._set_recovery_ended()
         app.consumer.pause_partitions(changelogs)
-        app.consumer.resume_partitions([*positions, *held])
-        await app.consumer.begin(positions, held)
+        app.consumer.resume_partitions([*positions, *held, *followed])
+        await app.consumer.begin({**positions, **followed}, held)
         self._flow(app)
         self.completed.set()
         self.tables.on_actives_ready()
@@ -123,18 +128,27 @@ class BatchRecovery(Watched, Recovery):
         app.consumer.resume_flow()
 
     async def _read_changelogs(self, consumer: BatchConsumer, tps: frozenset[TP]) -> None:
-        ids = await consumer._thread.topic_ids(frozenset(tp.topic for tp in tps))
-        for tp in tps:
-            self._table(tp).data.log_id = ids[tp.topic]
-        logs = await consumer._thread.logs(tps)
-        positions = {tp: self._start(tp, logs[tp]) for tp in tps}
-        ends = {tp: logs[tp].end for tp in tps}
+        logs = await self._logs(consumer, tps)
+        positions = {tp: self._start(tp, log) for tp, log in logs.items()}
+        ends = {tp: log.end for tp, log in logs.items()}
         await consumer.begin(positions)
         consumer.resume_partitions(tps)
         self._flow(self.app)
         await cast(Any, self.app)._fetcher.maybe_start()
         await self._apply_until(consumer, ends)
         consumer.stop_flow()
+
+    async def _standby_positions(self, consumer: BatchConsumer) -> dict[TP, int]:
+        """Where to go on with each changelog for which this worker is the standby."""
+        tps = frozenset(self.standby_tps)
+        logs = await self._logs(consumer, tps) if tps else {}
+        return {tp: self._start(tp, log) for tp, log in logs.items()}
+
+    async def _logs(self, consumer: BatchConsumer, changelogs: frozenset[TP]) -> Mapping[TP, Log]:
+        ids = await consumer._thread.topic_ids(frozenset(tp.topic for tp in changelogs))
+        for tp in changelogs:
+            self._table(tp).data.log_id = ids[tp.topic]
+        return await consumer._thread.logs(changelogs)
 
     def _start(self, tp: TP, log: Log) -> int:
         """Where to read on, after what the database has. One that does not fit its changelog is rebuilt."""
@@ -161,6 +175,14 @@ class BatchRecovery(Watched, Recovery):
                     arrival = asyncio.ensure_future(queue.get())
         finally:
             arrival.cancel()
+
+    async def _follow(self) -> None:
+        """Apply to the standbys what their owners append, until this is cancelled. They are never said to be ready:
+        whoever becomes the owner reads the rest first.
+        """
+        consumer: Any = self.app.consumer
+        while self.standby_tps:
+            self._apply(consumer, await self.tables.changelog_queue.get())
 
     def _apply(self, consumer: BatchConsumer, event: Any) -> None:
         batch: Batch = event.value

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from pipeline.embedded import BrokerError, PostgresError
 from pipeline.interrupts import STATUS_INTERRUPTED, interruptible
-from pipeline.lab.compare import Comparison, Sizes, contenders, write
-from pipeline.lab.compare_contenders import Contender
+from pipeline.lab.compare import Comparison, Sizes, write
+from pipeline.lab.compare_contenders import CONTENDERS, FULL, Contender
 from pipeline.lab.compare_plot import require_matplotlib
 from pipeline.lab.compare_report import Report, costs, flaws, notes, table
 from pipeline.lab.program import LabError
@@ -61,10 +61,10 @@ def compare(seed: int, leads: int, kills: int, full: bool, out: Path | None) -> 
     out = out or settings.data_dir / "compare" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         require_matplotlib()
-        who = contenders(full=full)
     except LabError as error:
         raise _Ended(str(error), os.EX_CONFIG) from None
     _make(out)
+    who = (*CONTENDERS, FULL) if full else CONTENDERS
     report = _measured(Sizes(seed, leads, kills, backlog=leads // 2), who)
     path = write(report, out)
     _print(report)

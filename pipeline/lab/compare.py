@@ -17,16 +17,15 @@ from pipeline.embedded import Broker, Postgres, free_port
 from pipeline.lab import compare_crm, compare_plot
 from pipeline.lab.bench import machine
 from pipeline.lab.bench_kafka import Kafka
-from pipeline.lab.compare_contenders import CONTENDERS, FULL, Contender, Place
+from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_page import page
 from pipeline.lab.compare_report import Report
 from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_run import Run
 from pipeline.lab.compare_schedule import EPISODE_S, plan
-from pipeline.lab.program import LabError
 from pipeline.lab.workload import Workload
 
-__all__ = ["COLUMNS", "Comparison", "Sizes", "contenders", "write"]
+__all__ = ["COLUMNS", "Comparison", "Sizes", "write"]
 
 VERSIONS = ("lead-pipeline", "aiokafka", "faust-streaming", "asyncpg")
 #: Of the plot in a file and in a wide window.
@@ -42,19 +41,6 @@ class Sizes:
     kills: int
     backlog: int
     episode_s: float = EPISODE_S
-
-
-def contenders(*, full: bool) -> tuple[Contender, ...]:
-    """Who is compared.
-
-    Raises:
-        LabError: what `full` adds is not in this version.
-    """
-    if not full:
-        return CONTENDERS
-    if FULL.missing:
-        raise LabError(f"--full needs {' and '.join(FULL.missing)}, which this version does not have; leave it out.")
-    return (*CONTENDERS, FULL)
 
 
 class Comparison:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.lab.program import Program
 from pipeline.lab.worker import Worker
-from pipeline.settings import AT_LEAST_ONCE, EXACTLY_ONCE, Settings, variable
+from pipeline.settings import AT_LEAST_ONCE, EXACTLY_ONCE, variable
 from pipeline.slots import SLOT_VARIABLE
 from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
@@ -23,7 +23,6 @@ __all__ = [
     "Place",
 ]
 
-#: What the engine is to have for `--full`.
 _STANDBY = {variable("standby_replicas"): "1", variable("static_membership"): "on"}
 
 
@@ -63,12 +62,6 @@ class Contender:
     def is_ours(self) -> bool:
         """Whether it is this product."""
         return self.settings is not None
-
-    @property
-    def missing(self) -> list[str]:
-        """The variables that this version does not have."""
-        known = {variable(field.name) for field in fields(Settings)}
-        return sorted(set(self.settings or ()) - known)
 
     def start(self, place: Place, slot: int, port: int) -> Program:
         """A worker process, in the place of the former one of this slot."""

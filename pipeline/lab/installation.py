@@ -22,6 +22,9 @@ __all__ = ["POSTGRESQL", "SQLITE", "Installation"]
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
 
+#: What the workers run; the tests plant bugs in it.
+APP = "pipeline.app"
+
 #: Three brokers take their time on two processors that others use, too.
 START_MAX_S = 240.0
 
@@ -111,9 +114,7 @@ class Installation:
         """Start the worker of this slot, from 1: where it was before, with the state that it had."""
         port = self.port(number)
         environ = {**self._environ(), SLOT_VARIABLE: str(number)}
-        self.workers[number] = worker = Worker(
-            "pipeline.app", environ, self.directory / f"worker-{number}.log", port=port
-        )
+        self.workers[number] = worker = Worker(APP, environ, self.directory / f"worker-{number}.log", port=port)
         return worker
 
     def wipe(self, number: int) -> None:

@@ -14,7 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.lab import installation
+from pipeline.lab.chaos import run
+from pipeline.lab.chaos_report import ChaosPlan
 from pipeline.lab.small_disk import SmallDisk
+from pipeline.lab.verdict import Kind
 from tests.integration.children import ended
 from tests.integration.installation import ROOT
 
@@ -82,6 +86,20 @@ def test_every_lead_is_in_the_crm_once(
     assert [one["planned"] for one in report["faults"]] != []
     assert all(one["is_healed"] for one in report["faults"])
     assert {one["name"] for one in report["schedule"]} <= set(faults.split(",")) - report["not_run"].keys()
+
+
+def test_a_worker_that_commits_what_it_was_only_handed_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "APP", "tests.integration.faulty.early")
+    plan = ChaosPlan(
+        seed=3, minutes=0.5, faults=("kill-worker",), guarantee="at-least-once", database="sqlite", nodes=1, workers=2,
+        rate=150, leads=None,
+    )  # fmt: skip
+    (tmp_path / "run").mkdir()
+    verdict = run(plan, tmp_path / "run", say=lambda line: None, show=lambda seconds, count: None).verdict
+    assert verdict.violations[Kind.LOST] > 0
+    assert verdict.violations[Kind.AHEAD] > 0
 
 
 QUICK = ("--nodes=1", "--database=sqlite", "--workers=1", "--rate=50", "--faults=kill-worker", "--minutes=5")

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pipeline.commands.compare import compare
 from pipeline.lab import compare_plot
-from pipeline.lab.compare import COLUMNS, contenders, write
+from pipeline.lab.compare import COLUMNS, write
 from pipeline.lab.compare_contenders import AUTO_COMMIT, CONTENDERS, FULL, OURS_EXACTLY_ONCE, STOCK, Contender
 from pipeline.lab.compare_measures import Accepted, CatchUp, Measures, Spread
 from pipeline.lab.compare_report import Report, costs, flaws, losses, notes, rows, table
@@ -196,15 +196,6 @@ class _Balanced(HTMLParser):
 
 
 class TestCommand:
-    def test_full_says_what_is_missing(self) -> None:
-        if not FULL.missing:
-            assert contenders(full=True)[-1] is FULL
-            return
-        done = CliRunner().invoke(compare, ["--full"])
-        assert done.exit_code == 78
-        assert "--full needs LEADS_STANDBY_REPLICAS and LEADS_STATIC_MEMBERSHIP" in done.output
-        assert done.output.count("\n") == 1
-
     def test_a_missing_matplotlib_is_said_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(compare_plot, "find_spec", lambda name: None)
         done = CliRunner().invoke(compare, [])

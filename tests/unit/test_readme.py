@@ -26,7 +26,9 @@ def shown(name: str, default: Any) -> Any:
         return lambda text: text == ("on" if default else "off")
     if isinstance(default, float):
         return lambda text: float(text) == default
-    return lambda text: text == (str(default) if default else "")
+    if default in ("", None) or name == "replication":  # what follows from others when it is unset
+        return lambda text: text == ""
+    return lambda text: text == str(default)
 
 
 def test_every_setting_stands_there_with_its_default() -> None:
