@@ -1,8 +1,10 @@
 # Everything is installed into .venv, from requirements.lock; the only things needed are make and Python >= 3.11.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast test-lab lint bench lock
+.PHONY: help setup run test test-fast lint bench lock
 
 WORKERS ?= 2
+# Tests of real processes mostly wait for them; more than two at a time take turns on two cores.
+JOBS ?= 2
 ARGS ?=
 
 VENV := .venv
@@ -24,11 +26,8 @@ setup: $(STAMP) ## make .venv and install what requirements.lock pins
 run: $(STAMP) ## start the broker and the workers (WORKERS=2); Ctrl-C stops them
 	@exec $(BIN)/leads up --workers $(WORKERS)
 
-test: $(STAMP) ## run every test but those of the lab (ARGS="-k name" for some)
-	$(BIN)/python -m pytest -m "not lab" $(ARGS)
-
-test-lab: $(STAMP) ## run the tests of the lab, which break whole installations for minutes
-	$(BIN)/python -m pytest -m lab $(ARGS)
+test: $(STAMP) ## run every test, JOBS=2 at a time (ARGS="-k name" for some)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that need no broker
 	$(BIN)/python -m pytest -m "not integration" $(ARGS)

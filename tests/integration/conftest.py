@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration import class_data
 from tests.integration.installation import Installation
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fast_java(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every JVM starts with Kafka's classes parsed already."""
+    assert pytestconfig.cache is not None
+    archive = class_data.archive(pytestconfig.cache.mkdir("class-data"), tmp_path_factory.mktemp("class-data"))
+    with class_data.using(archive):
+        yield
 
 
 @pytest.fixture

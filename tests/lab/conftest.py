@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.integration.conftest import installation
+from tests.integration.conftest import fast_java, installation
 
-__all__ = ["installation"]
+__all__ = ["fast_java", "installation"]
