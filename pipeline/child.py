@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
+
+from pipeline.parent_death import die_with_parent
 
 __all__ = ["LINE_MAX_BYTES", "Child", "Ended"]
 
@@ -20,8 +20,6 @@ LINE_MAX_BYTES = 16_384
 
 # How long to wait for the rest of a dead process's output, which a grandchild could keep open for ever.
 _REST_OF_OUTPUT_S = 1.0
-
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=die_with_parent(signal.SIGTERM),
         )
         started_s = time.monotonic()
         assert process.stdout is not None
@@ -114,18 +112,3 @@ class Child:
                 line = piece.decode(errors="replace").rstrip("\r\n")
                 self.last_line = line or self.last_line
                 self._say(f"{self.name} | {line}")
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What a child does on Linux before it becomes its program: it asks for a SIGTERM when its parent dies."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-    return in_child

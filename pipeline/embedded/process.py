@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import random
@@ -18,10 +17,10 @@ from typing import IO
 
 from pipeline.embedded.account import Account
 from pipeline.embedded.errors import BrokerError
+from pipeline.parent_death import die_with_parent
 
 __all__ = ["DirectoryLock", "free_port", "kill", "port_is_free", "settles", "spawn", "stop"]
 
-_PR_SET_PDEATHSIG = 1
 
 # The kernel gives ports above 32767 to outgoing connections: one of those could be gone before the server has it.
 _PORTS = range(15000, 32768)
@@ -156,7 +155,8 @@ def spawn(
                 # Ctrl-C in a terminal goes to a whole process group; this one is ours to stop, after its clients.
                 start_new_session=True,
                 # Runs when the account is the new one already. It must: a change of account undoes what it does.
-                preexec_fn=_die_with_parent(),
+                # SIGKILL, because a server that is stopped (SIGSTOP) would not see anything else.
+                preexec_fn=die_with_parent(signal.SIGKILL),
                 pass_fds=[lock.fileno(), *inherited],
                 user=account.uid,
                 group=account.gid,
@@ -181,21 +181,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL; returns when the process is gone."""
     process.kill()
     process.wait()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    parent = os.getpid()
-
-    def in_child() -> None:
-        # SIGKILL, because a server that is stopped (SIGSTOP) would not see anything else.
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call
-            os._exit(1)
-
-    return in_child
 
 
 def _try_lock(file: IO[str]) -> bool:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
+
+from pipeline.parent_death import die_with_parent
 
 __all__ = ["LabError", "Program"]
 
@@ -24,7 +25,6 @@ LOG_LINES = 30
 _ROOT = Path(__file__).resolve().parents[2]
 #: Variables of this process that a program does not inherit.
 _OURS = ("LEADS_", "BENCH_", "LAB_")
-_PR_SET_PDEATHSIG = 1
 _MIB = 1024 * 1024
 
 
@@ -47,9 +47,10 @@ class Program:
         inherited = {n: v for n, v in os.environ.items() if not n.lstrip("_").startswith(_OURS)}
         with log.open("ab") as out:
             self.started_s = time.monotonic()
+            # When the lab is killed: without its broker a program would wait for ever.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *module], cwd=_ROOT, env={**inherited, **environ}, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, start_new_session=True, preexec_fn=_die_with_parent(),
+                stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent(signal.SIGKILL),
             )  # fmt: skip
         self._seen = psutil.Process(self._process.pid)
         self._cpu_s = 0.0
@@ -138,15 +139,3 @@ class Program:
             self._process.kill()
             raise
         return self._process.wait()
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """On Linux, what ends a program when the lab is killed: without its broker it would wait for ever."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def in_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-    return in_child
