@@ -16,6 +16,7 @@ FIT := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
 # A candidate must run, not only exist: pyenv leaves commands that only print an error.
 PYTHON ?= $(shell for p in $(CANDIDATES); do $$p -c '$(FIT)' >/dev/null 2>&1 && { echo $$p; break; }; done)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 help: ## list the targets
@@ -27,10 +28,10 @@ run: $(STAMP) ## start the broker and the workers (WORKERS=2); Ctrl-C stops them
 	@exec $(BIN)/leads up --workers $(WORKERS)
 
 test: $(STAMP) ## run every test, JOBS=2 at a time (ARGS="-k name" for some)
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that need no broker
-	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+	$(PYTEST) -m "not integration" $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

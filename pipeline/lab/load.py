@@ -57,6 +57,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
         rate: leads per second, repeats and retries among them.
         history: the file of the history.
         leads_max: different leads; None: until it is stopped.
+        timeout_s: after which nobody waits for an answer any more.
     """
 
     seed: int
@@ -64,6 +65,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     rate: float
     history: str
     leads_max: int | None = None
+    timeout_s: float = TIMEOUT_S
 
 
 class Sender:
@@ -229,7 +231,7 @@ def _of(item: dict[str, Any], number: int, time_s: float) -> Event:
 async def _run(plan: LoadPlan) -> None:
     history = History(Path(plan.history))
     connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    timeout = aiohttp.ClientTimeout(total=plan.timeout_s)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         sender = Sender(plan, session, history)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sender.stop)

@@ -16,6 +16,7 @@ from pipeline.lab.bench_sink import CONTENDERS
 from tests.integration.installation import ROOT
 
 
+@pytest.mark.timeout(600)  # a hang only
 @pytest.mark.parametrize("name", NAMES)
 def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(tmp_path: Path, name: str) -> None:
     temporary, data = tmp_path / "tmp", tmp_path / "var"

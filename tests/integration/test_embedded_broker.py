@@ -95,7 +95,12 @@ async def test_a_paused_broker_is_there_again_when_resumed(broker: Broker) -> No
     assert broker.returncode == 128 + signal.SIGTERM  # in order although it was paused
 
 
-def test_the_log_is_in_its_file_and_nowhere_else(broker: Broker, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_log_is_in_its_file_and_nowhere_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("JDK_JAVA_OPTIONS")  # a JVM says that it has found them
+    with Broker(tmp_path / "broker", port=free_port()) as broker:
+        pass
     assert "Kafka Server started" in broker.log_file.read_text()
     assert (broker.data_dir / "jvm.out").read_text() == ""
     assert capfd.readouterr() == ("", "")

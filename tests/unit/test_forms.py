@@ -303,7 +303,7 @@ class TestProblem:
             (b"a=1&" * 1000, {}, 413),
             (b'{"email": "a"}', {}, 415),
             (b"phone=1", {"Content-Type": "application/x-www-form-urlencoded; charset=latin-1"}, 415),
-            (gzip.compress(b"phone=1"), {"Content-Encoding": "gzip"}, 415),
+            (gzip.compress(b"phone=1", mtime=0), {"Content-Encoding": "gzip"}, 415),
         ],
     )
     async def test_what_cannot_be_read(

@@ -78,8 +78,8 @@ async def serve() -> AsyncIterator[Callable[[Handler], Awaitable[int]]]:
         await runner.cleanup()
 
 
-def plan(tmp_path: Path, *ports: int, leads_max: int | None = 300) -> LoadPlan:
-    return LoadPlan(7, list(ports), 2000, str(tmp_path / "history"), leads_max)
+def plan(tmp_path: Path, *ports: int, leads_max: int | None = 300, **more: Any) -> LoadPlan:
+    return LoadPlan(7, list(ports), 2000, str(tmp_path / "history"), leads_max, **more)
 
 
 def program(tmp_path: Path, of: LoadPlan) -> Program:
@@ -147,7 +147,7 @@ class TestTheLoad:
         self, tmp_path: Path, serve: Callable[[Handler], Awaitable[int]]
     ) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=1000) as frozen:
-            sent = plan(tmp_path, frozen.getsockname()[1], await serve(accept))
+            sent = plan(tmp_path, frozen.getsockname()[1], await serve(accept), timeout_s=0.5)
             with program(tmp_path, sent) as load:
                 assert await ended(load) == 0, load.last_lines()
         events = list(read(Path(sent.history)))
