@@ -75,7 +75,7 @@ def _take_place(slot: Slot) -> None:
         app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
         app.conf.datadir = slot.state_dir
         if settings.static_membership:
-            app.conf.consumer_group_instance_id = instance_id(slot)
+            app.conf.consumer_group_instance_id = instance_id(slot, str(app.conf.canonical_url))
     _require_place(slot)
     # Faust's banner was printed before and shows the defaults.
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)

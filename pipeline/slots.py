@@ -107,17 +107,19 @@ def take_slot(settings: Settings, *, wanted: int | None = None, patience_s: floa
     return slot
 
 
-def instance_id(slot: Slot) -> str:
+def instance_id(slot: Slot, url: str) -> str:
     """The name of the slot's worker as a static member of its consumer group (KIP-345), the same at every start.
 
-    It is a random one, kept with the state: two machines have slots of the same number, and no state in common.
+    It comes from a random one, kept with the state: two machines have slots of the same number, and no state in common.
+    At another `url` it is another member: an assignment names the workers' addresses, and a static member that comes
+    back is given the one from before.
     """
     path = slot.state_dir / "instance-id"
     if not path.exists():
         new = path.with_suffix(".new")
         new.write_text(f"{uuid.uuid4()}\n")
         new.replace(path)
-    return path.read_text().strip()
+    return str(uuid.uuid5(uuid.UUID(path.read_text().strip()), url))
 
 
 def wanted_slot(environ: Mapping[str, str] | None = None) -> int | None:

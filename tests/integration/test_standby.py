@@ -11,6 +11,7 @@ import rocksdict
 
 from pipeline import topics
 from pipeline.batches.table import BatchStore
+from tests.integration.asking import get
 from tests.integration.broker_side import CHANGELOG, delete_records
 from tests.integration.installation import PARTITIONS, Installation, Worker, leads
 from tests.integration.loading import LOAD_PER_S, loaded
@@ -119,3 +120,19 @@ def test_workers_of_one_group_are_static_members_by_different_names(installation
         worker.wait_ready()
     names = {path.read_text() for path in (installation.directory / "var").rglob("instance-id")}
     assert len(names) == 2
+
+
+def test_a_static_member_that_comes_back_under_another_address_is_found_there(installation: Installation) -> None:
+    # Long enough for it to come back meanwhile; it is another member then, and the broker waits for the former one.
+    settings = {**STATIC, "LEADS_SESSION_TIMEOUT_S": "20"}
+    workers = [installation.worker(**settings).wait_ready() for _ in range(2)]
+    installation.wait(lambda: times_ready(workers[0]) > 1 and workers[0].ready())
+    sent = leads(40)
+    installation.produce(sent)
+    installation.assert_once(sent)
+    workers[1].kill()
+    back = installation.worker(**settings).wait_ready()
+    assert back.port != workers[1].port
+    for asked in (workers[0], back):
+        for one in sent:
+            assert get(asked, f"/leads/default/{one['message_id']}")[1]["state"] == "written"
