@@ -89,17 +89,21 @@ def test_what_happens_to_workers_with_standbys_loses_and_doubles_nothing(install
     assert [worker.process.poll() for worker in workers] == [None, None]
 
 
-def test_a_static_member_that_comes_back_in_time_gets_its_partitions_at_once(installation: Installation) -> None:
+@pytest.mark.parametrize("number", [0, 1])  # the first one leads the group
+def test_a_static_member_that_comes_back_in_time_gets_its_partitions_at_once(
+    installation: Installation, number: int
+) -> None:
     settings = {**STATIC, **LONG_SESSION}
     workers = [installation.worker(**settings).wait_ready() for _ in range(2)]
     installation.wait(lambda: times_ready(workers[0]) > 1 and workers[0].ready())
     sent = leads(400)
     installation.produce(sent[:200])
-    workers[1].kill()
+    assignments = times_ready(workers[1 - number])
+    workers[number].kill()
     installation.produce(sent[200:])
-    # Ready within the session: the broker did not wait for its end, and gave its partitions to nobody else.
-    installation.worker(port=workers[1].port, **settings).wait_ready()
+    installation.worker(port=workers[number].port, **settings).wait_ready()
     installation.assert_once(sent)
+    assert times_ready(workers[1 - number]) == assignments  # nothing has changed for the other one
 
 
 def test_a_static_member_that_stops_leaves_its_partitions_to_nobody_until_its_session_ends(
