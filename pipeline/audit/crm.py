@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple, Protocol
 
 from pipeline.audit.outcome import WrongCounter
 
-__all__ = ["CONTACTS", "COUNTERS", "CRM", "OFFSETS", "ROWS", "ROWS_AT_ONCE", "Row", "Snapshot", "StoredOffset"]
+__all__ = ["COUNTERS", "CRM", "OFFSETS", "ROWS_AT_ONCE", "Row", "Snapshot", "StoredOffset"]
 
 ROWS_AT_ONCE = 2_000
 
@@ -37,17 +38,24 @@ class StoredOffset(NamedTuple):
     log_id: str
 
 
-class Snapshot(Protocol):
+class Snapshot(ABC):
     """The database in the moment in which it was first asked. Every method raises as `CRM` says."""
 
     def rows(self) -> AsyncIterator[Sequence[Row]]:
         """All rows of `lead`, some at a time."""
+        return self.select(ROWS)
 
     def contacts(self) -> AsyncIterator[Sequence[Sequence[Any]]]:
         """Tenant, address and submissions of all contacts, some at a time."""
+        return self.select(CONTACTS)
 
+    @abstractmethod
     def wrong_counters(self) -> AsyncIterator[WrongCounter]:
         """The contacts whose counter is wrong. This takes the database a sort of all rows."""
+
+    @abstractmethod
+    def select(self, sql: str) -> AsyncIterator[Sequence[Row]]:
+        """What `sql` finds, `ROWS_AT_ONCE` rows at a time; nothing in a database without tables."""
 
 
 class CRM(Protocol):

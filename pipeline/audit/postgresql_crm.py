@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from pipeline.audit.crm import CONTACTS, COUNTERS, OFFSETS, ROWS, ROWS_AT_ONCE, Row, StoredOffset
+from pipeline.audit.crm import COUNTERS, OFFSETS, ROWS_AT_ONCE, Row, Snapshot, StoredOffset
 from pipeline.audit.outcome import WrongCounter
 from pipeline.inspection.errors import Unavailable
 from pipeline.sinks.postgresql import PostgreSQLSink
@@ -81,29 +81,20 @@ class PostgreSQLCRM:
             ) from None
 
 
-class PostgreSQLSnapshot:
+class PostgreSQLSnapshot(Snapshot):
     """See `Snapshot`; with None that of a database without rows."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
 
-    async def rows(self) -> AsyncIterator[Sequence[Row]]:
-        """See `Snapshot.rows`."""
-        async for some in self._some(ROWS):
-            yield some
-
-    async def contacts(self) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        """See `Snapshot.contacts`."""
-        async for some in self._some(CONTACTS):
-            yield some
-
     async def wrong_counters(self) -> AsyncIterator[WrongCounter]:
         """See `Snapshot.wrong_counters`."""
-        async for some in self._some(COUNTERS, timeout_s=SORT_TIMEOUT_S):
+        async for some in self.select(COUNTERS, timeout_s=SORT_TIMEOUT_S):
             for tenant, submissions, rows, message_id in some:
                 yield WrongCounter(tenant, message_id, int(submissions), int(rows))
 
-    async def _some(self, sql: str, *, timeout_s: float | None = None) -> AsyncIterator[list[Any]]:
+    async def select(self, sql: str, *, timeout_s: float | None = None) -> AsyncIterator[Sequence[Row]]:
+        """See `Snapshot.select`."""
         if self._connection is None:
             return
         cursor = await self._connection.cursor(sql, timeout=timeout_s)

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.crm import CONTACTS, COUNTERS, OFFSETS, ROWS, ROWS_AT_ONCE, Row, StoredOffset
+from pipeline.audit.crm import COUNTERS, OFFSETS, ROWS_AT_ONCE, Row, Snapshot, StoredOffset
 from pipeline.audit.outcome import WrongCounter
 from pipeline.inspection.errors import Unavailable
 
@@ -71,21 +71,11 @@ class SQLiteCRM:
             raise Unavailable(f"The CRM {self._path} cannot be read: {name}. See `leads check-sink`.") from None
 
 
-class SQLiteSnapshot:
+class SQLiteSnapshot(Snapshot):
     """See `Snapshot`; with None that of a database without rows."""
 
     def __init__(self, connection: sqlite3.Connection | None) -> None:
         self._connection = connection
-
-    async def rows(self) -> AsyncIterator[Sequence[Row]]:
-        """See `Snapshot.rows`."""
-        async for some in self._some(ROWS):
-            yield some
-
-    async def contacts(self) -> AsyncIterator[Sequence[Sequence[Any]]]:
-        """See `Snapshot.contacts`."""
-        async for some in self._some(CONTACTS):
-            yield some
 
     async def wrong_counters(self) -> AsyncIterator[WrongCounter]:
         """See `Snapshot.wrong_counters`."""
@@ -107,7 +97,8 @@ class SQLiteSnapshot:
             connection.interrupt()
             raise
 
-    async def _some(self, sql: str) -> AsyncIterator[list[Any]]:
+    async def select(self, sql: str) -> AsyncIterator[Sequence[Row]]:
+        """See `Snapshot.select`."""
         if self._connection is None:
             return
         cursor = self._connection.execute(sql)
