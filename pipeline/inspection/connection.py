@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, NodeNotReadyError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    for_code,
+)
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
@@ -193,6 +200,8 @@ def _sentence(settings: Settings, error: Exception) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, KafkaConnectionError | NodeNotReadyError):
         return "no connection"  # their texts list addresses and node ids in the words of a programmer
+    if isinstance(error, KafkaTimeoutError | RequestTimedOutError | TimeoutError):
+        return "no answer in time"  # these name what was called, or nothing
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
     return str(error).rstrip(".") or type(error).__name__
