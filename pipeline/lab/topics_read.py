@@ -51,11 +51,13 @@ class Topics:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # aiokafka's fetcher can swallow the cancellation by its own `stop`, which then waits for ever.
+        # aiokafka's fetcher can swallow the cancellation by its own `stop`, which then waits for ever; or let it out, while
+        # a request waits to be tried again.
         stops = {asyncio.ensure_future(self._consumer.stop()), asyncio.ensure_future(self._admin.close())}
         done, _ = await asyncio.wait(stops, timeout=STOP_MAX_S)
         for stop in done:
-            stop.exception()
+            if not stop.cancelled():
+                stop.exception()
 
     async def committed(self, topic: str) -> dict[int, int]:
         """The next offset of each partition that our group has told Kafka."""
