@@ -1,14 +1,19 @@
-"""How every client of the broker connects: one place for addresses and credentials."""
+"""How every client of the broker connects and ends: one place for addresses and credentials."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
+from collections.abc import Coroutine
 from typing import Any
 
 from pipeline.settings import Settings
 
-__all__ = ["CannotConnect", "client_options", "connection_options", "tls_context"]
+__all__ = ["CannotConnect", "client_options", "closed", "connection_options", "tls_context"]
+
+
+CLOSE_MAX_S = 2.0
 
 
 class CannotConnect(RuntimeError):
@@ -51,3 +56,15 @@ def connection_options(settings: Settings) -> dict[str, Any]:
         "sasl_plain_username": settings.broker_username,
         "sasl_plain_password": settings.broker_password,
     }
+
+
+async def closed(*ends: Coroutine[Any, Any, None]) -> None:
+    """Wait until aiokafka's clients have stopped, `CLOSE_MAX_S` at most, and take no notice of how.
+
+    While a broker is away a fetcher lets out the cancellation of its own tasks, which would be taken for ours; and its
+    routine can swallow the cancellation, and would be waited for without an end.
+    """
+    done, _ = await asyncio.wait([asyncio.ensure_future(end) for end in ends], timeout=CLOSE_MAX_S)
+    for one in done:
+        if not one.cancelled():
+            one.exception()

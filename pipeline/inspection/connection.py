@@ -28,7 +28,7 @@ from pipeline.connection import connect
 from pipeline.header_names import read_any_header_names
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.members import Member
-from pipeline.kafka import CannotConnect, client_options
+from pipeline.kafka import CannotConnect, client_options, closed
 from pipeline.settings import Settings
 
 __all__ = ["Connection", "Group", "connected", "each"]
@@ -148,8 +148,7 @@ async def connected(
     except (KafkaError, OSError) as error:
         raise Unavailable(_sentence(settings, error)) from None
     finally:
-        # While a broker is away aiokafka lets out the cancellation of its own tasks, which would be taken for ours.
-        await asyncio.gather(consumer.stop(), admin.close(), return_exceptions=True)
+        await closed(consumer.stop(), admin.close())
 
 
 async def each(names: Iterable[str], ask: Callable[[str], Awaitable[_Answer]], *, at_once: int = 8) -> list[_Answer]:

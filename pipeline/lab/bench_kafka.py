@@ -13,6 +13,8 @@ from aiokafka.errors import for_code
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from pipeline.kafka import closed
+
 __all__ = ["PARTITIONS", "Kafka"]
 
 PARTITIONS = 8
@@ -21,7 +23,6 @@ RECORD_BATCH_SIZE_MAX_BYTES = 100_000
 #: Record batches on their way, so that a load of a million records does not pile up in memory.
 IN_FLIGHT_MAX = 64
 POLL_S = 0.05
-STOP_MAX_S = 2.0
 
 _NUMBERS = list(range(PARTITIONS))
 _partition = DefaultPartitioner()
@@ -43,9 +44,7 @@ class Kafka:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # aiokafka's fetcher can swallow the cancellation by its own `stop`, which then waits for ever.
-        await asyncio.wait({asyncio.ensure_future(self._consumer.stop())}, timeout=STOP_MAX_S)
-        await self._admin.close()
+        await closed(self._consumer.stop(), self._admin.close())
 
     async def create(self, *names: str) -> None:
         """Create topics as the product has them."""

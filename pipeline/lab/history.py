@@ -65,6 +65,8 @@ def read(path: Path, start_bytes: int = 0) -> Iterator[Event]:
             whole = len(piece) - len(piece) % _EVENT.size
             for number, time_s, outcome, partition, offset in _EVENT.iter_unpack(piece[:whole]):
                 yield Event(number, time_s, Outcome(outcome), partition, offset)
+            if whole < len(piece):
+                return  # the next piece would begin in the middle of an event, which is being written just now
 
 
 class Tally:

@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from pipeline.kafka import client_options
+from pipeline.kafka import client_options, closed
 from pipeline.settings import Settings
 
 __all__ = ["KAFKA_ERRORS", "Topics"]
@@ -21,7 +21,6 @@ __all__ = ["KAFKA_ERRORS", "Topics"]
 KAFKA_ERRORS = (KafkaError, OSError, TimeoutError)
 
 REQUEST_TIMEOUT_MS = 5_000
-STOP_MAX_S = 2.0
 AT_ONCE_MAX_RECORDS = 2_000
 #: Without a new record for so long, a broker that has some is taken for away.
 SILENCE_S = 20.0
@@ -51,11 +50,7 @@ class Topics:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # aiokafka's fetcher can swallow the cancellation by its own `stop`, which then waits for ever.
-        stops = {asyncio.ensure_future(self._consumer.stop()), asyncio.ensure_future(self._admin.close())}
-        done, _ = await asyncio.wait(stops, timeout=STOP_MAX_S)
-        for stop in done:
-            stop.exception()
+        await closed(self._consumer.stop(), self._admin.close())
 
     async def committed(self, topic: str) -> dict[int, int]:
         """The next offset of each partition that our group has told Kafka."""

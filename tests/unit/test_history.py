@@ -46,6 +46,18 @@ def test_an_event_that_was_cut_off_is_none(tmp_path: Path) -> None:
     assert list(read(path)) == [Event(1, 0.5, Outcome.SENT)]
 
 
+def test_an_event_that_is_completed_while_it_is_read_is_read_next_time(tmp_path: Path) -> None:
+    found = [Event(number, 0.5, Outcome.SENT) for number in range(6)]
+    path = written(tmp_path / "history", found)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2 - 5])  # two, and a part of the third
+    events = read(path)
+    first = next(events)
+    path.write_bytes(whole)
+    assert [first, *events] == found[:2]
+    assert list(read(path, len(whole) // 3)) == found[2:]
+
+
 def test_a_tally_counts_on_as_the_history_grows(tmp_path: Path) -> None:
     path = tmp_path / "history"
     tally = Tally(path)
