@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Of two workers one is killed while the database hangs; one joins and leaves; the database is stopped.
-SEEDS = (1, 2)
+SEEDS = (1, 2, 3, 4)
 
 
 def compared(seed: int, *of: Contender) -> list[Measures]:
