@@ -6,7 +6,6 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
 import asyncpg
 
@@ -17,7 +16,6 @@ from pipeline.lab.program import LabError, Program
 
 __all__ = ["left", "repair"]
 
-_AUDIT = "pipeline.commands.audit"
 #: The status with which it says that something is amiss.
 _AMISS = 1
 _REPAIR_MAX_S = 300.0
@@ -30,10 +28,7 @@ async def repair(contender: Contender, place: Place, missing: int) -> Repair:
     Raises:
         LabError: what is to mend it does not run.
     """
-    # ---- THE PLACE FOR `leads audit --mend`: it is used as soon as there is such a command. ----
-    if contender.is_ours and find_spec(_AUDIT) is not None:
-        return await _ours(contender, place, missing)
-    return await _generic(contender, place)
+    return await (_ours(contender, place, missing) if contender.is_ours else _generic(contender, place))
 
 
 async def _ours(contender: Contender, place: Place, missing: int) -> Repair:

@@ -11,9 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.lab.compare_contenders import FULL
 from pipeline.lab.compare_measures import Measures, Spread
-from pipeline.lab.compare_result import OUR_TOOL, Result
+from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_schedule import Fault
 
 __all__ = ["Report", "Row", "costs", "flaws", "losses", "notes", "rows", "table", "title"]
@@ -157,10 +156,6 @@ def notes(report: Report) -> list[str]:
             found.append(f"{name}: {seen.kills} of {report.kills} kills; else the worker had just ended by itself.")
         if seen.unread:
             found.append(f"{name}: {seen.unread:,} records were still unread when nothing moved any more.")
-        if result.contender is FULL:
-            found.append(f"{name}: these settings are new, and nobody has compared them before.")
-        if result.contender.is_ours and result.repair.tool != OUR_TOOL:
-            found.append(f"{name}: audited by the plain script, for this version has no leads audit.")
     return found
 
 
