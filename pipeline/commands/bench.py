@@ -10,9 +10,10 @@ from collections.abc import Callable
 import click
 
 from pipeline.embedded import BrokerError
-from pipeline.lab.bench import NAMES, Report, measure
-from pipeline.lab.bench_report import table, verdicts
-from pipeline.lab.bench_sizes import FULL, QUICK
+from pipeline.lab.bench.report import Report
+from pipeline.lab.bench.run import BENCHMARKS, measure
+from pipeline.lab.bench.sizes import FULL, QUICK
+from pipeline.lab.bench.table import table, verdicts
 from pipeline.lab.program import LabError
 from pipeline.settings import Settings
 
@@ -20,7 +21,7 @@ __all__ = ["bench"]
 
 
 @click.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(NAMES))
+@click.argument("names", metavar="[NAME]...", nargs=-1, type=click.Choice(list(BENCHMARKS)))
 @click.option("--quick", is_flag=True, help="Small sizes: shows that it runs, not how fast.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other leads.")
 @click.option("--random-ids", is_flag=True, help="Message ids that are not ordered by time: harder for every index.")
@@ -38,7 +39,7 @@ def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> N
     started_s = time.monotonic()
     try:
         sizes = QUICK if quick else FULL
-        report = measure(names or NAMES, sizes, seed=seed, say=_progress(started_s), random_ids=random_ids)
+        report = measure(names or tuple(BENCHMARKS), sizes, seed=seed, say=_progress(started_s), random_ids=random_ids)
     except (LabError, BrokerError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:

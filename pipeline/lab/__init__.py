@@ -21,14 +21,9 @@ Where to look:
     small_disk          a disk that can be filled
     sampler             looks during the run whether a checkpoint is ahead of a write
     crm, topics_*       the database and the topics as the lab reads them
-    bench               `leads bench`: this product beside stock Faust on one broker
-    bench_sizes         how much each contender gets to do
-    bench_flow          the benchmarks `dedupe` and `path`
-    bench_recovery      the benchmark `recovery`
-    bench_installation  the broker, a directory, and the workers of each contender
-    bench_kafka         the broker's side: topics, loading, offsets
-    bench_clock         from counts and times to a rate (pure)
-    bench_report        the table, the verdicts, the JSON (pure)
+    bench/              `leads bench`: this product beside others doing the same work
+    kafka               the broker's side: topics, loading, offsets
+    machine             what a measurement was made on
     stock               the app that stock Faust runs
     compare             `leads compare`: this product beside two others, under the same faults
     compare_contenders  who is compared; autocommit, stock_crm and plain_crm are what the others run

@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pipeline.lab.bench import machine
 from pipeline.lab.chaos_report import ChaosPlan, Report
 from pipeline.lab.chaos_run import SESSION_S, ChaosRun
 from pipeline.lab.faults import unfit
 from pipeline.lab.installation import Installation
+from pipeline.lab.machine import machine
 from pipeline.lab.schedule import schedule
 from pipeline.lab.small_disk import SmallDisk
 

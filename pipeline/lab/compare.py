@@ -15,14 +15,14 @@ from typing import Self
 
 from pipeline.embedded import Broker, Postgres, free_port
 from pipeline.lab import compare_crm, compare_plot
-from pipeline.lab.bench import machine
-from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_page import page
 from pipeline.lab.compare_report import Report
 from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_run import Run
 from pipeline.lab.compare_schedule import EPISODE_S, plan
+from pipeline.lab.kafka import Kafka
+from pipeline.lab.machine import machine
 from pipeline.lab.workload import Workload
 
 __all__ = ["COLUMNS", "Comparison", "Sizes", "write"]

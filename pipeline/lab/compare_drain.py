@@ -10,8 +10,8 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.inspection.connection import Connection
 from pipeline.lab import compare_crm
-from pipeline.lab.bench_kafka import PARTITIONS
 from pipeline.lab.compare_contenders import Contender
+from pipeline.lab.kafka import PARTITIONS
 
 __all__ = ["Drain"]
 

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.inspection.connection import Connection
 from pipeline.inspection.members import owners
-from pipeline.lab.bench_kafka import PARTITIONS
+from pipeline.lab.kafka import PARTITIONS
 
 __all__ = ["Ownership"]
 

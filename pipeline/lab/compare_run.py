@@ -12,7 +12,6 @@ from pipeline import topics
 from pipeline.embedded import Postgres
 from pipeline.inspection.connection import Connection, connected
 from pipeline.lab import compare_crm
-from pipeline.lab.bench_kafka import Kafka
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_crew import Crew
 from pipeline.lab.compare_drain import Drain
@@ -22,6 +21,7 @@ from pipeline.lab.compare_measures import MILLION, Accepted, Kill, Seen, measure
 from pipeline.lab.compare_repair import left, repair
 from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_schedule import FREEZE, JOIN, KILL, LEAVE, START, STOP, THAW, WORKERS, Fault, Plan
+from pipeline.lab.kafka import Kafka
 from pipeline.lab.program import LabError, Program
 from pipeline.lab.workload import Workload
 from pipeline.lead import encode, key

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
 from pipeline.lab import compare_crm
-from pipeline.lab.bench_kafka import PARTITIONS
+from pipeline.lab.kafka import PARTITIONS
 from pipeline.lab.plain_crm import Taken, connect, write
 
 __all__ = ["mend"]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lab.bench import NAMES
-from pipeline.lab.bench_report import OURS, STOCK
-from pipeline.lab.bench_sink import CONTENDERS
+from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE
+from pipeline.lab.bench.run import BENCHMARKS
+from pipeline.lab.bench.sink import CONTENDERS
 from tests.integration.installation import ROOT
 
 
 @pytest.mark.timeout(600)  # a hang only
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list(BENCHMARKS))
 def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(tmp_path: Path, name: str) -> None:
     temporary, data = tmp_path / "tmp", tmp_path / "var"
     temporary.mkdir()
@@ -31,7 +31,7 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
     ((measured, found),) = json.loads(path.read_text())["benchmarks"].items()
     assert measured == name
     assert f"{name}: " in done.stdout
-    order = CONTENDERS if name == "sink" else (OURS, STOCK)
+    order = {"sink": CONTENDERS, "recovery": (OURS, STOCK)}.get(name, (OURS, STOCK, STOCK_TAKE))
     assert [run["contender"] for run in found["runs"]] == list(order)
     for run in found["runs"]:
         assert run["rate"] > 0

@@ -10,10 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.commands.bench import bench, text
-from pipeline.lab.bench import Report
-from pipeline.lab.bench_clock import Clock, Reading
-from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target, table, verdicts
-from pipeline.lab.bench_sizes import QUICK
+from pipeline.lab.bench.clock import Clock, Reading
+from pipeline.lab.bench.report import Report
+from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target
+from pipeline.lab.bench.sizes import QUICK
+from pipeline.lab.bench.table import table, verdicts
 
 
 def run(contender: str, rate: float, *, peak_rss_mib: float = 100.0) -> Run:
@@ -23,8 +24,11 @@ def run(contender: str, rate: float, *, peak_rss_mib: float = 100.0) -> Run:
     )  # fmt: skip
 
 
-def benchmark(*runs: Run, rss_limited: bool = True) -> Benchmark:
-    return Benchmark("dedupe", "captured -> accepted", "leads/s", [Target(OURS, STOCK, 20)], rss_limited, runs)
+def benchmark(*runs: Run, rss_max_mib: float | None = 400.0) -> Benchmark:
+    return Benchmark(
+        name="dedupe", title="captured -> accepted", unit="leads/s", targets=[Target(OURS, STOCK, 20)],
+        rss_max_mib=rss_max_mib, runs=runs,
+    )  # fmt: skip
 
 
 RUNS = [run(OURS, 60_000), run(STOCK, 2_000), run(STOCK_TAKE, 3_000), run(STOCK, 3_000), run(OURS, 50_000)]
@@ -90,7 +94,7 @@ def test_a_target_that_is_met_is_ok_and_one_that_is_not_says_so() -> None:
 
 
 def test_memory_is_a_target_only_where_it_is_one() -> None:
-    assert len(verdicts(benchmark(*RUNS, rss_limited=False))) == 1
+    assert len(verdicts(benchmark(*RUNS, rss_max_mib=None))) == 1
 
 
 def test_the_file_holds_every_run(tmp_path: Path) -> None:

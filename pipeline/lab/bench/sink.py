@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -17,11 +18,11 @@ import asyncpg
 import psutil
 
 from pipeline import topics
-from pipeline.embedded import Postgres
-from pipeline.lab.bench_clock import Clock
-from pipeline.lab.bench_flow import Race, sqlite_rows, watch
-from pipeline.lab.bench_installation import Installation
-from pipeline.lab.bench_report import Run
+from pipeline.embedded import Postgres, free_port
+from pipeline.lab.bench.clock import Clock
+from pipeline.lab.bench.flow import Race, sqlite_rows, watch
+from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.result import Benchmark, Run, Target, there_and_back
 from pipeline.lab.program import LabError
 from pipeline.lab.workload import Workload
 from pipeline.sinks import AcceptedLead, Checkpoint, Lane, StreamOffset
@@ -30,7 +31,7 @@ from pipeline.sinks.postgresql import WRITERS_MAX, PostgreSQLSink
 from pipeline.sinks.postgresql_rows import COLUMNS, columns, insert
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["AT_LEAST_ONCE", "CONTENDERS", "COPY", "EXACTLY_ONCE", "PLAIN", "SQLITE", "SinkRuns"]
+__all__ = ["AT_LEAST_ONCE", "CONTENDERS", "COPY", "EXACTLY_ONCE", "PLAIN", "SQLITE", "SinkRuns", "sink"]
 
 EXACTLY_ONCE = "PostgreSQL, exactly once"
 AT_LEAST_ONCE = "PostgreSQL, at least once"
@@ -42,6 +43,29 @@ CONTENDERS = (EXACTLY_ONCE, AT_LEAST_ONCE, PLAIN, SQLITE, COPY)
 #: As a loaded worker's batches are.
 LOOP_BATCH_LEADS = 1000
 GUARANTEES = {EXACTLY_ONCE: "exactly-once", AT_LEAST_ONCE: "at-least-once", SQLITE: "exactly-once"}
+
+
+#: PostgreSQL's memory for its pages; its default.
+POSTGRES_SETTINGS = {"shared_buffers": "128MB"}
+
+
+async def sink(at: Installation) -> Benchmark:
+    """How fast accepted leads come into a database."""
+    server = Postgres(at.directory / "postgres", port=free_port(), settings=POSTGRES_SETTINGS)
+    with server:
+        leads = replace(at.leads, count=at.sizes.sink)
+        sink_runs = SinkRuns(at, server, leads, limit_s=at.sizes.limit_s)
+        await sink_runs.prepare()
+        order = there_and_back(CONTENDERS, at.sizes.rounds)
+        runs = [at.told("sink", await sink_runs.run(contender)) for contender in order]
+    targets = [
+        Target(EXACTLY_ONCE, PLAIN, 0.6),
+        Target(EXACTLY_ONCE, AT_LEAST_ONCE, 0.9),
+        Target(SQLITE, COPY, 20_000 / 180_000),
+    ]
+    return Benchmark(
+        name="sink", title="lead-accepted -> rows, contacts and checkpoint", unit="rows/s", runs=runs, targets=targets
+    )
 
 
 class SinkRuns:

@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 from pipeline import topics
 from pipeline.dedupe import Seen
-from pipeline.lab.bench_clock import Clock, Reading
-from pipeline.lab.bench_installation import Installation
-from pipeline.lab.bench_report import OURS, Run
+from pipeline.lab.bench.clock import Clock, Reading
+from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.result import OURS, STOCK, Benchmark, Run, Target, there_and_back
 from pipeline.lab.program import LabError
 from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
 
-__all__ = ["Recovery"]
+__all__ = ["Recovery", "recovery"]
 
 #: A probe takes the worker a millisecond, and the last one comes that late: either way a percent or two against us.
 POLL_S = 0.03
@@ -32,6 +32,21 @@ _TO_GO = re.compile(r"(\d+) changelog records to go")
 
 #: How many keys are restored, None while it is not known.
 _Restored = Callable[[], int | None]
+
+
+RSS_MAX_MIB = 400.0
+
+
+async def recovery(at: Installation) -> Benchmark:
+    """How fast a lost disk is made good."""
+    recoveries = Recovery(at, leads=at.leads, our_keys=at.sizes.recovery_ours, stock_keys=at.sizes.recovery_stock)
+    await recoveries.prepare()
+    order = there_and_back([OURS, STOCK], at.sizes.rounds)
+    return Benchmark(
+        name="recovery", title="changelog -> table on an empty disk", unit="keys/s",
+        runs=[at.told("recovery", await recoveries.run(contender)) for contender in order],
+        targets=[Target(OURS, STOCK, 15)], rss_max_mib=RSS_MAX_MIB,
+    )  # fmt: skip
 
 
 class Recovery:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.lab.bench_kafka import Kafka
+from pipeline import topics
+from pipeline.lab.bench.result import OURS, Run
+from pipeline.lab.bench.sizes import Sizes
+from pipeline.lab.kafka import Kafka
 from pipeline.lab.worker import Worker
+from pipeline.lab.workload import Workload
 from pipeline.settings import Settings
 
 __all__ = ["Installation"]
@@ -21,13 +25,18 @@ class Installation:
         kafka: clients of the broker.
         broker_url: `kafka://host:port`.
         directory: for data directories and logs; removed at the end.
+        sizes: how much each contender gets to do.
+        leads: which leads; how many is up to each benchmark.
         say: takes a line about the progress.
     """
 
     kafka: Kafka
     broker_url: str
     directory: Path
+    sizes: Sizes
+    leads: Workload
     say: Callable[[str], None]
+    _loaded: dict[str, int] = field(default_factory=dict)
 
     def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
         """A worker of this product, with a data directory of its own."""
@@ -55,6 +64,30 @@ class Installation:
             "BENCH_CRM": str(crm or ""),
         }
         return Worker("pipeline.lab.stock", environ, self.directory / f"{name}.log")
+
+    async def captured(self, contender: str, leads: Workload) -> str:
+        """A topic with the leads: the same ones for everybody, only fewer for those who take longer."""
+        topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
+        if self._loaded.get(topic) != leads.count:
+            self.say(f"loading {leads.count:,} leads into {topic}")
+            await self.kafka.remove(topic)
+            if contender == OURS:
+                await topics.ensure(self.settings("dedupe", "leads"))
+                await self.kafka.appear(topic)
+            else:
+                await self.kafka.create(topic)
+            await self.kafka.append(topic, leads.records())
+            self._loaded[topic] = leads.count
+        return topic
+
+    def told(self, benchmark: str, run: Run) -> Run:
+        """Say what a run has found, and return it."""
+        until = "" if run.complete else ", stopped there"
+        self.say(
+            f"{benchmark}, {run.contender}: {run.rate:,.0f}/s for {run.seconds:.1f} s{until}, "
+            f"{run.peak_rss_mib:.0f} MiB, {run.results:,} of {run.expected:,} results"
+        )
+        return run
 
     def _environ(self, name: str, agents: str, app_id: str) -> dict[str, str]:
         return {

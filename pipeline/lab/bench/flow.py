@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from pipeline import topics
-from pipeline.lab.bench_clock import Clock, Reading
-from pipeline.lab.bench_installation import Installation
-from pipeline.lab.bench_kafka import Kafka
-from pipeline.lab.bench_report import OURS, STOCK_TAKE, Run
+from pipeline.lab.bench.clock import Clock, Reading
+from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target, there_and_back
+from pipeline.lab.kafka import Kafka
 from pipeline.lab.program import LabError
 from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["Flow", "Race", "sqlite_rows", "watch"]
+__all__ = ["Flow", "Race", "dedupe", "path", "sqlite_rows", "watch"]
 
 #: A look at the broker takes it a millisecond: 2 % of one core.
 POLL_S = 0.05
@@ -32,6 +32,37 @@ START_MAX_S = 90.0
 STALL_S = 10.0
 #: How often to ask for the committed offsets once the results are there.
 SETTLE_POLL_S = 0.25
+
+
+RSS_MAX_MIB = 400.0
+
+
+async def dedupe(at: Installation) -> Benchmark:
+    """How fast leads are told from their repeats."""
+    leads = {OURS: at.sizes.dedupe_ours, STOCK: at.sizes.dedupe_stock, STOCK_TAKE: at.sizes.dedupe_take}
+    return Benchmark(
+        name="dedupe", title="lead-captured -> lead-accepted, each lead once", unit="leads/s",
+        runs=await _runs(at, "dedupe", leads), targets=[Target(OURS, STOCK, 30)], rss_max_mib=RSS_MAX_MIB,
+    )  # fmt: skip
+
+
+async def path(at: Installation) -> Benchmark:
+    """How fast leads come into SQLite."""
+    leads = {OURS: at.sizes.path_ours, STOCK: at.sizes.path_stock, STOCK_TAKE: at.sizes.path_take}
+    return Benchmark(
+        name="path", title="lead-captured -> rows in SQLite (WAL, synchronous=FULL)", unit="rows/s",
+        runs=await _runs(at, "path", leads), targets=[Target(OURS, STOCK, 25)],
+    )  # fmt: skip
+
+
+async def _runs(at: Installation, name: str, leads: Mapping[str, int]) -> list[Run]:
+    flow = Flow(at, name, limit_s=at.sizes.limit_s)
+    runs = []
+    for contender in there_and_back(list(leads), at.sizes.rounds):
+        workload = replace(at.leads, count=leads[contender])
+        captured = await at.captured(contender, workload)
+        runs.append(at.told(name, await flow.run(contender, workload, captured)))
+    return runs
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a benchmark found: runs, medians, ratios, the table and the JSON. Pure."""
+"""What a benchmark found: runs, figures, medians and ratios. Pure."""
 
 from __future__ import annotations
 
@@ -7,24 +7,22 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["OURS", "STOCK", "STOCK_TAKE", "Benchmark", "Run", "Target", "Verdict", "table", "verdicts"]
+__all__ = ["OURS", "STOCK", "STOCK_TAKE", "Benchmark", "Figure", "Run", "Target", "there_and_back"]
 
 OURS = "this product"
 STOCK = "stock Faust"
 STOCK_TAKE = "stock Faust, take(1000)"
 
-RSS_TARGET_MIB = 400.0
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One worker process that was measured.
+    """One process that was measured.
 
     Attributes:
         contender: who ran.
         rate: events, rows or keys per second of steady state.
         seconds: how long that was.
-        cpu_s_per_100k: processor seconds of the worker for 100,000 of them.
+        cpu_s_per_100k: processor seconds of the process for 100,000 of them.
         peak_rss_mib: the most memory it had, in MiB.
         start_s: from the start of the process to the first thing that it does.
         committed_s: from the last result until all offsets were committed; None: not within the patience.
@@ -54,7 +52,38 @@ class Target:
     ratio: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Something that is no rate of a contender: a percentile, a time, a share.
+
+    Attributes:
+        name: what it is.
+        unit: of the values, such as `ms`.
+        values: one for each run.
+        at_most, at_least: the target, if it has one.
+    """
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return median(self.values)
+
+    @property
+    def is_met(self) -> bool:
+        """Whether it reaches its target, if it has one."""
+        return not (
+            (self.at_most is not None and self.value > self.at_most)
+            or (self.at_least is not None and self.value < self.at_least)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Benchmark:
     """A benchmark and its runs, in the order in which they were.
 
@@ -62,16 +91,21 @@ class Benchmark:
         name: as on the command line.
         title: what is measured.
         unit: what the rate counts, such as `rows/s`.
-        targets: what has to be how many times as fast as what.
-        rss_limited: whether the memory of our worker has a target here.
+        runs: of all contenders.
+        targets: what has to be how many times as fast as what; those of contenders that did not run do not count.
+        figures: what was measured beside the rates.
+        rss_max_mib: what the memory of our process may be, if that has a target.
+        left_out: a sentence for each contender that could not run here.
     """
 
     name: str
     title: str
     unit: str
-    targets: Sequence[Target]
-    rss_limited: bool
-    runs: Sequence[Run]
+    runs: Sequence[Run] = ()
+    targets: Sequence[Target] = ()
+    figures: Sequence[Figure] = ()
+    rss_max_mib: float | None = None
+    left_out: Sequence[str] = ()
 
     @property
     def contenders(self) -> list[str]:
@@ -91,7 +125,7 @@ class Benchmark:
         return self.rate(contender) / self.rate(other)
 
     def peak_rss_mib(self, contender: str) -> float:
-        """The most memory that a worker of a contender had."""
+        """The most memory that a process of a contender had."""
         return max(run.peak_rss_mib for run in self.of(contender))
 
     def as_json(self) -> dict[str, Any]:
@@ -103,61 +137,14 @@ class Benchmark:
             "median": {name: self.rate(name) for name in self.contenders},
             "ratio": {name: self.ratio(self.contenders[0], name) for name in self.contenders[1:]},
             "peak_rss_mib": {name: self.peak_rss_mib(name) for name in self.contenders},
+            "figures": [{**asdict(figure), "median": figure.value} for figure in self.figures],
+            "left_out": list(self.left_out),
             "runs": [asdict(run) for run in self.runs],
         }
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A target, whether it was met, and what is said when it was not."""
-
-    text: str
-    met: bool
-    otherwise: str = "below the target"
-
-    def __str__(self) -> str:
-        return f"{self.text} {'ok' if self.met else self.otherwise}"
-
-
-def verdicts(benchmark: Benchmark) -> list[Verdict]:
-    """The targets of a benchmark."""
-    found = [_verdict(benchmark, target) for target in benchmark.targets]
-    if benchmark.rss_limited:
-        rss_mib = benchmark.peak_rss_mib(OURS)
-        text = f"{benchmark.name}: peak RSS of our worker {rss_mib:.0f} MiB (target < {RSS_TARGET_MIB:.0f} MiB)"
-        found.append(Verdict(text, rss_mib < RSS_TARGET_MIB, "missed"))
-    return found
-
-
-def _verdict(benchmark: Benchmark, target: Target) -> Verdict:
-    ratio = benchmark.ratio(target.contender, target.other)
-    shown = f"{ratio:.1f}x" if target.ratio >= 2 else f"{ratio:.2f}x"
-    text = f"{benchmark.name}: {target.contender} {shown} {target.other} (target {target.ratio:g}x)"
-    return Verdict(text, ratio >= target.ratio)
-
-
-_HEAD = ("", "median", "runs", "CPU s/100k", "peak RSS MiB", "results", "expected")
-
-
-def table(benchmark: Benchmark) -> str:
-    """One line for each contender."""
-    rows = [_HEAD, *(_row(benchmark, name) for name in benchmark.contenders)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEAD))]
-    lines = [f"{benchmark.name}: {benchmark.title}, {benchmark.unit}"]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([f"  {row[0].ljust(widths[0])}", *cells]))
-    return "\n".join(lines)
-
-
-def _row(benchmark: Benchmark, name: str) -> tuple[str, ...]:
-    runs = benchmark.of(name)
-    return (
-        name,
-        f"{benchmark.rate(name):,.0f}",
-        " / ".join(f"{run.rate:,.0f}" for run in runs),
-        f"{median(run.cpu_s_per_100k for run in runs):,.2f}",
-        f"{benchmark.peak_rss_mib(name):,.0f}",
-        " / ".join(dict.fromkeys(f"{run.results:,}" for run in runs)),
-        " / ".join(dict.fromkeys(f"{run.expected:,}" for run in runs)),
-    )
+def there_and_back(contenders: Sequence[str], rounds: int) -> list[str]:
+    """Each contender `rounds` times, in this order and then in the other one, so that a machine that gets slower or
+    faster meanwhile favours nobody.
+    """
+    return [name for turn in range(rounds) for name in (contenders if turn % 2 == 0 else contenders[::-1])]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.lab.bench_report import OURS, STOCK, STOCK_TAKE
-
 __all__ = ["FULL", "QUICK", "Sizes"]
 
 
@@ -18,7 +16,7 @@ class Sizes:
         path_ours, path_stock, path_take: leads for the path to SQLite.
         sink: leads for the sink.
         recovery_ours, recovery_stock: keys in the changelog.
-        order: who runs when; those of the sink run in turn, as often as ours do here.
+        rounds: how often each contender runs.
         limit_s: longest steady state of one run.
     """
 
@@ -31,7 +29,7 @@ class Sizes:
     sink: int
     recovery_ours: int
     recovery_stock: int
-    order: tuple[str, ...]
+    rounds: int
     limit_s: float
 
 
@@ -45,7 +43,7 @@ FULL = Sizes(
     sink=400_000,
     recovery_ours=1_000_000,
     recovery_stock=200_000,
-    order=(OURS, STOCK, STOCK_TAKE, STOCK, OURS),
+    rounds=2,
     limit_s=90.0,
 )
 QUICK = Sizes(
@@ -58,6 +56,6 @@ QUICK = Sizes(
     sink=20_000,
     recovery_ours=100_000,
     recovery_stock=10_000,
-    order=(OURS, STOCK),
+    rounds=1,
     limit_s=20.0,
 )

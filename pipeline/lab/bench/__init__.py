@@ -1,0 +1,15 @@
+"""The benchmark: this product beside others doing the same work, on one broker, from the same leads, in one run.
+
+    run             `measure`: all of it
+    installation    the broker, a directory, the leads, and the workers of each contender
+    sizes           how much each contender gets to do
+    flow            `dedupe` and `path`: from captured leads on
+    sink            `sink`: from accepted leads to a database
+    recovery        `recovery`: a table from its changelog
+    clock           from counts and times to a rate (pure)
+    result          runs, figures, medians, ratios (pure)
+    report          everything that was measured, and its file
+    table           what is shown in the terminal (pure)
+
+Each benchmark is a coroutine function that takes an `Installation` and returns a `Benchmark`.
+"""
