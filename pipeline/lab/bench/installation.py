@@ -28,6 +28,7 @@ class Installation:
         sizes: how much each contender gets to do.
         leads: which leads; how many is up to each benchmark.
         say: takes a line about the progress.
+        loaded: how many leads each topic holds, so that it is loaded once.
     """
 
     kafka: Kafka
@@ -36,7 +37,7 @@ class Installation:
     sizes: Sizes
     leads: Workload
     say: Callable[[str], None]
-    _loaded: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, int] = field(default_factory=dict)
 
     def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
         """A worker of this product, with a data directory of its own."""
@@ -68,7 +69,7 @@ class Installation:
     async def captured(self, contender: str, leads: Workload) -> str:
         """A topic with the leads: the same ones for everybody, only fewer for those who take longer."""
         topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
-        if self._loaded.get(topic) != leads.count:
+        if self.loaded.get(topic) != leads.count:
             self.say(f"loading {leads.count:,} leads into {topic}")
             await self.kafka.remove(topic)
             if contender == OURS:
@@ -77,7 +78,7 @@ class Installation:
             else:
                 await self.kafka.create(topic)
             await self.kafka.append(topic, leads.records())
-            self._loaded[topic] = leads.count
+            self.loaded[topic] = leads.count
         return topic
 
     def told(self, benchmark: str, run: Run) -> Run:
