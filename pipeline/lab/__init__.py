@@ -23,6 +23,7 @@ Where to look:
     crm, topics_*       the database and the topics as the lab reads them
     bench/              `leads bench`: this product beside others doing the same work
     kafka               the broker's side: topics, loading, offsets
+    bars                plots of bars
     machine             what a measurement was made on
     stock               the app that stock Faust runs
     compare             `leads compare`: this product beside two others, under the same faults
