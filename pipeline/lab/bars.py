@@ -28,7 +28,7 @@ _SCHEME = "<style>svg{color:#1b1f24}@media(prefers-color-scheme:dark){svg{color:
 
 
 class Bar(NamedTuple):
-    """Its label, its length (None: there is none), how that is written, its colour, and the worst case if there is one."""
+    """Its label, its length (None: there is none), how it is written, its colour, and the worst case if any."""
 
     label: str
     value: float | None

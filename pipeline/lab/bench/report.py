@@ -33,9 +33,7 @@ class Report:
     benchmarks: Sequence[Benchmark]
 
     def write(self, directory: Path) -> Path:
-        """Write it to new files in `directory`: JSON, and a plot beside it if there is something to draw. Returns the path
-        of the JSON.
-        """
+        """Write it to new files in `directory`: JSON, and a plot of what can be drawn; returns the path of the JSON."""
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{self.started_at:%Y%m%dT%H%M%SZ}.json"
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
