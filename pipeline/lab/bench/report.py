@@ -10,12 +10,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.lab.bench.peers import versions
 from pipeline.lab.bench.result import Benchmark
 from pipeline.lab.bench.sizes import Sizes
 from pipeline.lab.kafka import PARTITIONS
 from pipeline.lab.machine import machine
 
 __all__ = ["Report"]
+
+#: What this product and stock Faust are made of.
+_PACKAGES = ("faust-streaming", "aiokafka", "asyncpg", "rocksdict")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Report:
         return {
             "started_at": self.started_at.isoformat(),
             "machine": {**machine(), "fsync_ms": round(self.fsync_ms, 3)},
-            "versions": {name: version(name) for name in ("faust-streaming", "aiokafka", "rocksdict")},
+            "versions": {**{name: version(name) for name in _PACKAGES}, **versions()},
             "workload": {
                 "seed": self.seed,
                 "random_ids": self.random_ids,
