@@ -118,7 +118,7 @@ class Flow:
         self._number += 1
         name = f"{self._name}-{self._number}"
         crm = self._at.directory / name / "crm.sqlite3"
-        accepted = ACCEPTED if contender == OURS else f"{name}-accepted"
+        accepted = f"{name}-accepted" if contender in (STOCK, STOCK_TAKE) else ACCEPTED
         await self._prepare(contender, name, accepted, crm)
         # Who does not dedupe forwards the repeats, too.
         expected = workload.count if contender == PLAIN_COPY else workload.unique
@@ -130,8 +130,6 @@ class Flow:
             run = await self._measure(contender, workload, race)
         if contender == OURS:
             await self._require_exact(run, workload, crm)
-        else:
-            await self._at.kafka.remove(accepted)
         return run
 
     async def _prepare(self, contender: str, name: str, accepted: str, crm: Path) -> None:
@@ -141,6 +139,7 @@ class Flow:
             await topics.ensure(self._at.settings(self._agents, name))
             await self._at.kafka.appear(ACCEPTED, DEAD_LETTER)
             return
+        await self._at.kafka.remove(accepted)
         await self._at.kafka.create(accepted)
         if self._writes_rows:
             # By our own sink, so that both write into the same table.
