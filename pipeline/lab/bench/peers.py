@@ -56,21 +56,20 @@ class Peers:
         self.names: list[str] = []
         self.left_out: list[str] = []
         for name in wanted:
-            if sentence := self._missing(name):
-                self.left_out.append(sentence)
+            if reason := self._missing(name):
+                self.left_out.append(f"{name} is left out: {reason}.")
             else:
                 self.names.append(name)
 
     def _missing(self, name: str) -> str:
+        """Why it cannot run here; empty when it can."""
         if name == STREAMS:
             try:
                 self._class_path = streams.compile_dedupe(self._at.directory / "kafka-streams")
             except streams.Unavailable as reason:
                 return str(reason)
         missing = [package for package in _NEEDS.get(name, ()) if find_spec(package) is None]
-        if not missing:
-            return ""
-        return f"{name} is left out: {' and '.join(missing)} cannot be imported; `make setup` installs what it needs."
+        return f"{' and '.join(missing)} cannot be imported, `make setup` installs it" if missing else ""
 
     def start(
         self, contender: str, name: str, captured: str, *, accepted: str = "", database: str = "", leads: int = 0

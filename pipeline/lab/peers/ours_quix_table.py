@@ -7,18 +7,9 @@ table without a key. So the comparison with Quix Streams is one of the same rows
 from __future__ import annotations
 
 import pipeline.sinks
-from pipeline.lab.peers.quix_table import COLUMNS, INSERT, columns
-from pipeline.sinks.postgresql import PostgreSQLSink
-from pipeline.sinks.postgresql_statement import Statement
+from pipeline.lab.peers.quix_table import QuixTableSink
 
-__all__ = ["QuixTableSink", "app"]
-
-
-class QuixTableSink(PostgreSQLSink):
-    """Writes the rows of Quix's sink, and its checkpoint as always."""
-
-    statement = Statement(INSERT, columns, len(COLUMNS))
-
+__all__ = ["app"]
 
 # Before the app imports its agents, which ask for a sink.
 pipeline.sinks.sink_for = QuixTableSink

@@ -1,4 +1,4 @@
-"""The table that Quix Streams' PostgreSQL sink makes of leads, and its rows: pure.
+"""The table that Quix Streams' PostgreSQL sink makes of leads, and our sink writing the same rows.
 
 The sink adds a column for each member of the first lead, after the record's timestamp and key: no number, no primary
 key, no index. An object becomes `jsonb`, a time stays the text that it is in JSON.
@@ -13,8 +13,10 @@ import msgspec
 
 from pipeline.lead import key
 from pipeline.sinks import AcceptedLead
+from pipeline.sinks.postgresql import PostgreSQLSink
+from pipeline.sinks.postgresql_statement import Statement
 
-__all__ = ["COLUMNS", "CREATE", "INSERT", "SHAPE", "TABLE", "columns"]
+__all__ = ["COLUMNS", "CREATE", "SHAPE", "TABLE", "QuixTableSink", "columns"]
 
 TABLE = "quix_lead"
 _TEXTS = (
@@ -30,8 +32,7 @@ CREATE TABLE {TABLE} ("timestamp" timestamp NOT NULL, {", ".join(f"{name} text" 
 
 _NAMES = ", ".join(f'"{name}"' for name in COLUMNS)
 _ARRAYS = ", ".join(["$1::timestamp[]", *(f"${number}::text[]" for number in range(2, len(COLUMNS) + 1))])
-#: As `Statement.inserted` has it. It counts with `inserted`, so each row gives one.
-INSERT = f"""
+_INSERT = f"""
 incoming AS MATERIALIZED (
     SELECT * FROM unnest({_ARRAYS}) AS t ({_NAMES}) {{condition}}
 ),
@@ -62,3 +63,9 @@ def _row(accepted: AcceptedLead) -> tuple[object, ...]:
         msgspec.to_builtins(lead.captured_at),
         msgspec.json.encode(lead.fields).decode(),
     )
+
+
+class QuixTableSink(PostgreSQLSink):
+    """Writes the rows of Quix's sink into a table that is there, and moves its checkpoint as always."""
+
+    statement = Statement(_INSERT, columns, len(COLUMNS))

@@ -29,7 +29,7 @@ _COMPILE_MAX_S = 120.0
 
 
 class Unavailable(Exception):
-    """It cannot run here; the text is a sentence that says why."""
+    """It cannot run here; the text says why."""
 
 
 def compile_dedupe(directory: Path) -> list[Path]:
@@ -41,11 +41,11 @@ def compile_dedupe(directory: Path) -> list[Path]:
     """
     javac = shutil.which("javac")
     if javac is None:
-        raise Unavailable("Kafka Streams is left out: it needs a JDK, and there is no javac on the PATH.")
+        raise Unavailable("it needs a JDK, and there is no javac on the PATH")
     try:
         jars = [*fetch_jars(), *fetch_jars(LOCK_FILE)]
     except BrokerError as error:
-        raise Unavailable(f"Kafka Streams is left out: {error}") from None
+        raise Unavailable(str(error).removesuffix(".")) from None
     _compile(javac, jars, directory)
     return [directory, *jars]
 
