@@ -10,7 +10,8 @@ A stateful filter ("State TTL - Cookbook", "Dedup filter") that remembers each k
 * no time to live of an entry: it would cost a stamp on each, and leads are of one day;
 * `exists`, where the cookbook has `get`: it spares the decoding of what it finds.
 
-It does less than the product: no content hash, so no conflict of ids is found, and no dead letters.
+It does less than the product: no content hash, so no conflict of ids is found, and no dead letters. And it writes its
+changelog when it commits, so that of the last seconds is behind the end of the clock.
 """
 
 from __future__ import annotations
