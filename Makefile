@@ -46,7 +46,7 @@ lock: ## write requirements.lock anew (ARGS=--upgrade for newer versions)
 	@$(require-python)
 	$(PYTHON) -m venv --clear $(VENV)-lock
 	$(VENV)-lock/bin/python -m pip install --quiet "pip-tools==7.6.2"
-	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --extra dev --all-build-deps \
+	CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --extra dev --extra bench --all-build-deps \
 	    --generate-hashes --allow-unsafe --strip-extras --no-emit-options --no-emit-index-url \
 	    --no-emit-trusted-host --no-emit-find-links $(ARGS) --output-file requirements.lock pyproject.toml
 	rm -rf $(VENV)-lock

@@ -1,4 +1,4 @@
-"""`leads bench`: how fast this machine is with this product, and with stock Faust beside it."""
+"""`leads bench`: how fast this machine is with this product, and with others doing the same work beside it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["bench"]
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed, other leads.")
 @click.option("--random-ids", is_flag=True, help="Message ids that are not ordered by time: harder for every index.")
 def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> None:
-    """Measure this product beside stock Faust on a broker of their own.
+    """Measure this product beside others doing the same work, on a broker of their own.
 
-    NAME is dedupe, path, sink or recovery; without one, all four, in about eight minutes. The result also goes to a
+    NAME is a benchmark; without one, all are run, which takes less than half an hour. The result also goes to a
     file in LEADS_DATA_DIR/bench. The exit status is 0 when everything was measured, whatever the rates are.
     """
     settings = Settings.from_env()

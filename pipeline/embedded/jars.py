@@ -61,7 +61,7 @@ def repository() -> Path:
 
 
 def fetch_jars(lock_file: Path = LOCK_FILE, repo: Path | None = None) -> list[Path]:
-    """The class path of the broker: every jar of the lock file, present and checked (0.2 s when all are there).
+    """The jars of a lock file, by default the class path of the broker: each is present and checked (0.2 s then).
 
     Processes that start at the same time with nothing fetched yet wait for one another.
 
@@ -71,13 +71,13 @@ def fetch_jars(lock_file: Path = LOCK_FILE, repo: Path | None = None) -> list[Pa
     jars = read_lock(lock_file)
     repo = (repository() if repo is None else repo).absolute()  # the broker runs in its data directory
     if any(not (repo / jar.path).exists() for jar in jars):
-        _fetch_missing(jars, repo)
+        _fetch_missing(jars, repo, lock_file)
     for jar in jars:
-        _verify(jar, repo / jar.path)
+        _verify(jar, repo / jar.path, lock_file)
     return [repo / jar.path for jar in jars]
 
 
-def _fetch_missing(jars: Sequence[Jar], repo: Path) -> None:
+def _fetch_missing(jars: Sequence[Jar], repo: Path, lock_file: Path) -> None:
     with _exclusive(repo):
         missing = [jar for jar in jars if not (repo / jar.path).exists()]
         if missing:
@@ -88,7 +88,7 @@ def _fetch_missing(jars: Sequence[Jar], repo: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
         try:
             for jar in missing:
-                _verify(jar, _download(jar, staging))
+                _verify(jar, _download(jar, staging), lock_file)
                 (repo / jar.path).parent.mkdir(parents=True, exist_ok=True)
                 (staging / jar.path).replace(repo / jar.path)
         finally:
@@ -111,11 +111,11 @@ def _download(jar: Jar, staging: Path) -> Path:
     return staging / jar.path
 
 
-def _verify(jar: Jar, path: Path) -> None:
+def _verify(jar: Jar, path: Path, lock_file: Path) -> None:
     found = _sha256(path)
     if found != jar.sha256:
         raise BrokerError(
-            f"{jar.name} is not the jar that {LOCK_FILE.name} names: {path} has SHA-256 {found}, expected "
+            f"{jar.name} is not the jar that {lock_file.name} names: {path} has SHA-256 {found}, expected "
             f"{jar.sha256}. Nothing was started. Find out where that file comes from, delete it and start again."
         )
 

@@ -25,7 +25,7 @@ Where to look:
     kafka               the broker's side: topics, loading, offsets
     bars                plots of bars
     machine             what a measurement was made on
-    stock               the app that stock Faust runs
+    peers/              what its other contenders run: stock Faust, Quix Streams, Kafka Streams, plain loops
     compare             `leads compare`: this product beside two others, under the same faults
     compare_contenders  who is compared; autocommit, stock_crm and plain_crm are what the others run
     compare_schedule    what is broken when, from a seed (pure)

@@ -16,7 +16,7 @@ import psutil
 
 from pipeline.parent_death import die_with_parent
 
-__all__ = ["LabError", "Program"]
+__all__ = ["LabError", "Process", "Program"]
 
 #: A program may take that long to stop in order; it is killed then.
 STOP_MAX_S = 10.0
@@ -32,24 +32,24 @@ class LabError(RuntimeError):
     """A run of the lab could not be made, or its result is wrong; the text says what."""
 
 
-class Program:
-    """A Python module in a process of its own. Leaving its context ends it. Start it in the main thread: on Linux it
-    dies with the thread that started it.
+class Process:
+    """A process of its own. Leaving its context ends it. Start it in the main thread: on Linux it dies with the thread
+    that started it.
 
     Args:
-        module: with its arguments, as after `python -m`.
+        command: the program and its arguments.
         environ: its `LEADS_*`, `BENCH_*` and `LAB_*` variables; those of this process are not inherited.
         log: where its output goes, behind what is there.
     """
 
-    def __init__(self, module: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         self.log = log
         inherited = {n: v for n, v in os.environ.items() if not n.lstrip("_").startswith(_OURS)}
         with log.open("ab") as out:
             self.started_s = time.monotonic()
             # When the lab is killed: without its broker a program would wait for ever.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", *module], cwd=_ROOT, env={**inherited, **environ}, stdin=subprocess.DEVNULL,
+                list(command), cwd=_ROOT, env={**inherited, **environ}, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=out, start_new_session=True, preexec_fn=die_with_parent(signal.SIGKILL),
             )  # fmt: skip
         self._seen = psutil.Process(self._process.pid)
@@ -139,3 +139,15 @@ class Program:
             self._process.kill()
             raise
         return self._process.wait()
+
+
+class Program(Process):
+    """A Python module in a process of its own.
+
+    Args:
+        module: with its arguments, as after `python -m`.
+        environ, log: as those of `Process`.
+    """
+
+    def __init__(self, module: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+        super().__init__([sys.executable, "-m", *module], environ, log)

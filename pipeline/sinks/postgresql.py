@@ -21,7 +21,8 @@ from pipeline.sinks.base import (
     WrittenLead,
 )
 from pipeline.sinks.postgresql_errors import is_passing, is_records, is_unusable, reason, records_reason, why_unusable
-from pipeline.sinks.postgresql_rows import FIND, first_offset, insert, insert_leads, put_offset
+from pipeline.sinks.postgresql_rows import FIND, LEADS, first_offset, insert, insert_leads, put_offset
+from pipeline.sinks.postgresql_statement import Statement
 
 __all__ = ["PostgreSQLSink"]
 
@@ -52,6 +53,9 @@ class PostgreSQLSink:
             worker is stopped in the middle of a transaction.
     """
 
+    #: What is written; the benchmark writes other rows.
+    statement: Statement = LEADS
+
     def __init__(self, url: str, *, password: str = "", lock_timeout_s: float = 5.0) -> None:
         self._url = url
         self._password = password or None
@@ -79,7 +83,7 @@ class PostgreSQLSink:
         """See `Sink.write`. One statement, which commits by itself."""
         async with self._connection() as connection:
             try:
-                return await insert(connection, leads, checkpoint)
+                return await insert(connection, leads, checkpoint, self.statement)
             except asyncpg.PostgresError as error:
                 if not is_records(error):
                     raise

@@ -13,10 +13,12 @@ from typing import Any
 import msgspec
 
 from pipeline.sinks.base import AcceptedLead, Checkpoint, Fenced, Lane, Mark, StreamOffset
+from pipeline.sinks.postgresql_statement import STEP_PARAMETERS, Statement
 
 __all__ = [
     "COLUMNS",
     "FIND",
+    "LEADS",
     "STATEMENTS",
     "columns",
     "find_offset",
@@ -73,21 +75,6 @@ counted AS (
                        ELSE coalesce(known.company, excluded.company) END
 )
 """
-_NEW = "(SELECT count(*) FROM inserted) AS new"
-_INSERT_LEADS = f"WITH {_LEADS.format(condition='')} SELECT {_NEW}"
-_INSERT_ONLY = f"WITH {_LEADS.format(condition='')}, {_CONTACTS} SELECT true AS stepped, {_NEW}"
-# The fence: of two writers at one position one moves the lane, and the other finds no row there, and inserts nothing.
-_STEP_AND_INSERT = f"""
-WITH step AS (
-    UPDATE stream_offset SET next_offset = $15, log_id = $16, last_offset = $17, last_time_ms = $18, last_key = $19
-    WHERE consumer_group = $20 AND topic = $21 AND partition = $22 AND next_offset = $23
-    RETURNING 1
-),
-{_LEADS.format(condition="WHERE EXISTS (SELECT FROM step)")},
-{_CONTACTS}
-SELECT EXISTS (SELECT FROM step) AS stepped, {_NEW}
-"""
-
 _LANE = "consumer_group = $1 AND topic = $2 AND partition = $3"
 _OFFSET = f"SELECT next_offset, log_id, last_offset, last_time_ms, last_key FROM stream_offset WHERE {_LANE}"
 _ADD_OFFSET = "INSERT INTO stream_offset VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING"
@@ -98,23 +85,56 @@ ON CONFLICT (consumer_group, topic, partition) DO UPDATE SET
     last_time_ms = excluded.last_time_ms, last_key = excluded.last_key
 """
 
+
+def columns(leads: Sequence[AcceptedLead]) -> list[list[object]]:
+    """The values of each of `COLUMNS`, and then the broker's times in milliseconds."""
+    rows = [_row(accepted) for accepted in leads]
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(len(COLUMNS) + 1)]
+
+
+def _row(accepted: AcceptedLead) -> tuple[object, ...]:
+    lead = accepted.lead
+    return (
+        lead.tenant,
+        lead.message_id,
+        accepted.contact,
+        lead.email,
+        lead.phone,
+        lead.name,
+        lead.company,
+        lead.source,
+        lead.campaign,
+        lead.captured_at,
+        msgspec.json.encode(lead.fields).decode(),
+        accepted.partition,
+        accepted.offset,
+        accepted.time_ms,
+    )
+
+
+LEADS = Statement(_LEADS, columns, len(COLUMNS) + 1, _CONTACTS)
+
 #: All that a worker does once its tables are there, each with the number of its parameters.
-STATEMENTS = ((_STEP_AND_INSERT, 23), (_ADD_OFFSET, 8), (_PUT_OFFSET, 8), (FIND, 2))
+STATEMENTS = (
+    (LEADS.step_and_insert, LEADS.columns_count + STEP_PARAMETERS), (_ADD_OFFSET, 8), (_PUT_OFFSET, 8), (FIND, 2)
+)  # fmt: skip
 
 
-async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None) -> int:
+async def insert(
+    connection: Any, leads: Sequence[AcceptedLead], checkpoint: Checkpoint | None, statement: Statement = LEADS
+) -> int:
     """Take the step of `checkpoint`, insert what is new of `leads` and count it in the contacts; returns how many.
 
     Raises:
         Fenced: the lane is elsewhere; nothing was written.
         asyncpg.PostgresError: nothing was written.
     """
-    given = columns(leads)
+    given = statement.columns(leads)
     if checkpoint is None:
-        (row,) = await connection.fetch(_INSERT_ONLY, *given)
+        (row,) = await connection.fetch(statement.insert, *given)
     else:
         step = (*_offset_row(checkpoint.after), *checkpoint.lane, checkpoint.position)
-        (row,) = await connection.fetch(_STEP_AND_INSERT, *given, *step)
+        (row,) = await connection.fetch(statement.step_and_insert, *given, *step)
         if not row["stepped"]:
             raise Fenced(await find_offset(connection, checkpoint.lane))
     new: int = row["new"]
@@ -123,7 +143,7 @@ async def insert(connection: Any, leads: Sequence[AcceptedLead], checkpoint: Che
 
 async def insert_leads(connection: Any, leads: Sequence[AcceptedLead]) -> None:
     """Insert what is new of `leads`, and nothing else; raises as `insert`."""
-    await connection.fetch(_INSERT_LEADS, *columns(leads))
+    await connection.fetch(LEADS.insert_leads, *columns(leads))
 
 
 async def find_offset(connection: Any, lane: Lane) -> StreamOffset | None:
@@ -152,29 +172,3 @@ async def put_offset(connection: Any, lane: Lane, at: StreamOffset) -> None:
 
 def _offset_row(at: StreamOffset) -> tuple[object, ...]:
     return at.next_offset, at.log_id, *(at.last or (None, None, None))
-
-
-def columns(leads: Sequence[AcceptedLead]) -> list[list[object]]:
-    """The values of each of `COLUMNS`, and then the broker's times in milliseconds."""
-    rows = [_row(accepted) for accepted in leads]
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(len(COLUMNS) + 1)]
-
-
-def _row(accepted: AcceptedLead) -> tuple[object, ...]:
-    lead = accepted.lead
-    return (
-        lead.tenant,
-        lead.message_id,
-        accepted.contact,
-        lead.email,
-        lead.phone,
-        lead.name,
-        lead.company,
-        lead.source,
-        lead.campaign,
-        lead.captured_at,
-        msgspec.json.encode(lead.fields).decode(),
-        accepted.partition,
-        accepted.offset,
-        accepted.time_ms,
-    )

@@ -13,8 +13,10 @@ import asyncpg
 import pytest
 
 from pipeline.embedded import Postgres, free_port
+from pipeline.lab.peers import quix_table
+from pipeline.lab.peers.quix_table import QuixTableSink
 from pipeline.lead import Lead
-from pipeline.sinks import AcceptedLead, RecordsRejected, SinkUnavailable, SinkUnusable
+from pipeline.sinks import AcceptedLead, Fenced, RecordsRejected, SinkUnavailable, SinkUnusable
 from pipeline.sinks.contact import Contact
 from pipeline.sinks.postgresql import SCHEMA_LOCK, PostgreSQLSink
 from tests.unit.sink_contract import LANE, SECRET, SinkContract, accepted, at, batch, lead_of, step
@@ -332,3 +334,15 @@ class TestPostgreSQL(SinkContract):
             await newer.open()
         for one in (sink, newer):
             await one.close()
+
+    async def test_the_fence_alone_keeps_rows_single_where_no_key_does(self, store: PostgreSQLStore) -> None:
+        sink = QuixTableSink(store.url)
+        await sink.offsets({LANE: at(0)})
+        await store.query(quix_table.CREATE)
+        assert await sink.write(batch(0, 1, 2), step(0, 3)) == 3
+        with pytest.raises(Fenced):
+            await sink.write(batch(0, 1, 2), step(0, 3))
+        rows = await store.query(f"SELECT message_id FROM {quix_table.TABLE}")
+        assert [row["message_id"] for row in rows] == [one.lead.message_id for one in batch(0, 1, 2)]
+        assert await store.query("SELECT 1 FROM lead") == []
+        await sink.close()

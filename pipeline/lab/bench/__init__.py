@@ -4,6 +4,8 @@
     installation    the broker, a directory, the leads, and the workers of each contender
     sizes           how much each contender gets to do
     flow            `dedupe` and `path`: from captured leads on
+    postgresql      `postgresql`: from captured leads to rows in PostgreSQL
+    peers           the contenders that are not ours, and which of them can run here
     sink            `sink`: from accepted leads to a database
     recovery        `recovery`: a table from its changelog
     clock           from counts and times to a rate (pure)

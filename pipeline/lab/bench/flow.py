@@ -14,10 +14,10 @@ from pathlib import Path
 from pipeline import topics
 from pipeline.lab.bench.clock import Clock, Reading
 from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.peers import PLAIN_COPY, QUIX, QUIX_BYTES, STREAMS, Peers
 from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target, there_and_back
 from pipeline.lab.kafka import Kafka
-from pipeline.lab.program import LabError
-from pipeline.lab.worker import Worker
+from pipeline.lab.program import LabError, Process
 from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
@@ -39,10 +39,16 @@ RSS_MAX_MIB = 400.0
 
 async def dedupe(at: Installation) -> Benchmark:
     """How fast leads are told from their repeats."""
-    leads = {OURS: at.sizes.dedupe_ours, STOCK: at.sizes.dedupe_stock, STOCK_TAKE: at.sizes.dedupe_take}
+    peers = Peers(at, [QUIX, QUIX_BYTES, STREAMS, PLAIN_COPY])
+    leads = {
+        **dict.fromkeys([OURS, *peers.names], at.sizes.dedupe_ours),
+        STOCK: at.sizes.dedupe_stock,
+        STOCK_TAKE: at.sizes.dedupe_take,
+    }
     return Benchmark(
         name="dedupe", title="lead-captured -> lead-accepted, each lead once", unit="leads/s",
-        runs=await _runs(at, "dedupe", leads), targets=[Target(OURS, STOCK, 30)], rss_max_mib=RSS_MAX_MIB,
+        runs=await _runs(at, "dedupe", leads, peers), targets=[Target(OURS, STOCK, 30), Target(OURS, QUIX, 2.5)],
+        rss_max_mib=RSS_MAX_MIB, left_out=peers.left_out,
     )  # fmt: skip
 
 
@@ -51,12 +57,12 @@ async def path(at: Installation) -> Benchmark:
     leads = {OURS: at.sizes.path_ours, STOCK: at.sizes.path_stock, STOCK_TAKE: at.sizes.path_take}
     return Benchmark(
         name="path", title="lead-captured -> rows in SQLite (WAL, synchronous=FULL)", unit="rows/s",
-        runs=await _runs(at, "path", leads), targets=[Target(OURS, STOCK, 25)],
+        runs=await _runs(at, "path", leads, Peers(at, [])), targets=[Target(OURS, STOCK, 25)],
     )  # fmt: skip
 
 
-async def _runs(at: Installation, name: str, leads: Mapping[str, int]) -> list[Run]:
-    flow = Flow(at, name, limit_s=at.sizes.limit_s)
+async def _runs(at: Installation, name: str, leads: Mapping[str, int], peers: Peers) -> list[Run]:
+    flow = Flow(at, name, peers, limit_s=at.sizes.limit_s)
     runs = []
     for contender in there_and_back(list(leads), at.sizes.rounds):
         workload = replace(at.leads, count=leads[contender])
@@ -77,15 +83,17 @@ class Race:
         count: results so far.
         expected: results there should be.
         limit_s: stop the clock after that long, however far it is.
+        settle_s: how long to wait for the commit once all results are there.
     """
 
-    worker: Worker
+    worker: Process
     group: str
     reads: tuple[str, ...]
     begun: Callable[[], Awaitable[int]]
     count: Callable[[], Awaitable[int]]
     expected: int
     limit_s: float
+    settle_s: float = STALL_S
 
 
 class Flow:
@@ -94,12 +102,14 @@ class Flow:
     Args:
         at: where.
         name: `dedupe` or `path`.
+        peers: the contenders that are neither ours nor stock Faust.
         limit_s: longest steady state of one run.
     """
 
-    def __init__(self, at: Installation, name: str, *, limit_s: float) -> None:
+    def __init__(self, at: Installation, name: str, peers: Peers, *, limit_s: float) -> None:
         self._at = at
         self._name = name
+        self._peers = peers
         self._writes_rows = name == "path"
         self._agents = "dedupe,crm_sink" if self._writes_rows else "dedupe"
         self._limit_s = limit_s
@@ -110,13 +120,17 @@ class Flow:
         self._number += 1
         name = f"{self._name}-{self._number}"
         crm = self._at.directory / name / "crm.sqlite3"
-        accepted = ACCEPTED if contender == OURS else f"{name}-accepted"
+        accepted = f"{name}-accepted" if contender in (STOCK, STOCK_TAKE) else ACCEPTED
         await self._prepare(contender, name, accepted, crm)
-        with self._start(contender, name, captured, crm) as worker:
+        # Who does not dedupe forwards the repeats, too.
+        expected = workload.count if contender == PLAIN_COPY else workload.unique
+        with self._start(contender, name, captured, accepted, crm) as worker:
             reads = (captured, accepted) if self._writes_rows else (captured,)
             accepted_count = partial(self._at.kafka.end, accepted)
             count = partial(sqlite_rows, crm) if self._writes_rows else accepted_count
-            race = Race(worker, name, reads, accepted_count, count, workload.unique, self._limit_s)
+            # It commits every 30 s, and what it does until then shows nothing.
+            settle_s = 1.0 if contender == STREAMS else STALL_S
+            race = Race(worker, name, reads, accepted_count, count, expected, self._limit_s, settle_s)
             run = await self._measure(contender, workload, race)
         if contender == OURS:
             await self._require_exact(run, workload, crm)
@@ -129,6 +143,7 @@ class Flow:
             await topics.ensure(self._at.settings(self._agents, name))
             await self._at.kafka.appear(ACCEPTED, DEAD_LETTER)
             return
+        await self._at.kafka.remove(accepted)
         await self._at.kafka.create(accepted)
         if self._writes_rows:
             # By our own sink, so that both write into the same table.
@@ -136,9 +151,11 @@ class Flow:
             await sink.open()
             await sink.close()
 
-    def _start(self, contender: str, name: str, captured: str, crm: Path) -> Worker:
+    def _start(self, contender: str, name: str, captured: str, accepted: str, crm: Path) -> Process:
         if contender == OURS:
             return self._at.ours(name, self._agents, name)
+        if contender in self._peers.names:
+            return self._peers.start(contender, name, captured, accepted=accepted)
         takes = contender == STOCK_TAKE
         return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
 
@@ -196,7 +213,8 @@ async def watch(kafka: Kafka, race: Race, clock: Clock) -> float | None:
                 # Results may have come between the last look and the commit.
                 clock.take(Reading(time.monotonic(), await race.count(), race.worker.cpu_s))
                 return clock.idle_s(time.monotonic())
-        if clock.idle_s(now_s) > STALL_S or clock.seconds > race.limit_s:
+        patience_s = race.settle_s if clock.count >= race.expected else STALL_S
+        if clock.idle_s(now_s) > patience_s or clock.seconds > race.limit_s:
             return None
         if clock.first is None and now_s - race.worker.started_s > START_MAX_S:
             raise LabError(f"No result after {START_MAX_S:g} s:\n{race.worker.last_lines()}")

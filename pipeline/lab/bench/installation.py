@@ -39,14 +39,16 @@ class Installation:
     say: Callable[[str], None]
     loaded: dict[str, int] = field(default_factory=dict)
 
-    def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
-        """A worker of this product, with a data directory of its own."""
+    def ours(
+        self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "", app: str = "pipeline.app"
+    ) -> Worker:
+        """A worker of this product, or of a variant of its `app`, with a data directory of its own."""
         environ = {
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
         }
-        return Worker("pipeline.app", environ, self.directory / f"{name}.log")
+        return Worker(app, environ, self.directory / f"{name}.log")
 
     def settings(self, agents: str, app_id: str) -> Settings:
         """The settings of such a worker."""
@@ -64,11 +66,15 @@ class Installation:
             "BENCH_TAKE": "1" if takes else "0",
             "BENCH_CRM": str(crm or ""),
         }
-        return Worker("pipeline.lab.stock", environ, self.directory / f"{name}.log")
+        return Worker("pipeline.lab.peers.stock", environ, self.directory / f"{name}.log")
 
     async def captured(self, contender: str, leads: Workload) -> str:
-        """A topic with the leads: the same ones for everybody, only fewer for those who take longer."""
-        topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
+        """A topic with the leads: the same ones for everybody, only fewer for those who take longer.
+
+        Who gets as many as we had last reads the very topic that we read.
+        """
+        is_ours = contender == OURS or self.loaded.get(topics.CAPTURED) == leads.count
+        topic = topics.CAPTURED if is_ours else f"{topics.CAPTURED}-{leads.count}"
         if self.loaded.get(topic) != leads.count:
             self.say(f"loading {leads.count:,} leads into {topic}")
             await self.kafka.remove(topic)

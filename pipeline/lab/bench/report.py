@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.lab import bars
+from pipeline.lab.bench.peers import versions
 from pipeline.lab.bench.plot import COLUMNS, panels
 from pipeline.lab.bench.result import Benchmark
 from pipeline.lab.bench.sizes import Sizes
@@ -18,6 +19,9 @@ from pipeline.lab.kafka import PARTITIONS
 from pipeline.lab.machine import machine
 
 __all__ = ["Report"]
+
+#: What this product and stock Faust are made of.
+_PACKAGES = ("faust-streaming", "aiokafka", "asyncpg", "rocksdict")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Report:
         return {
             "started_at": self.started_at.isoformat(),
             "machine": {**machine(), "fsync_ms": round(self.fsync_ms, 3)},
-            "versions": {name: version(name) for name in ("faust-streaming", "aiokafka", "rocksdict")},
+            "versions": {**{name: version(name) for name in _PACKAGES}, **versions()},
             "workload": {
                 "seed": self.seed,
                 "random_ids": self.random_ids,

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipeline.embedded import Broker, free_port
 from pipeline.lab.bench.flow import dedupe, path
 from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.postgresql import postgresql
 from pipeline.lab.bench.recovery import recovery
 from pipeline.lab.bench.report import Report
 from pipeline.lab.bench.result import Benchmark
@@ -27,6 +28,7 @@ __all__ = ["BENCHMARKS", "measure"]
 BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "dedupe": dedupe,
     "path": path,
+    "postgresql": postgresql,
     "sink": sink,
     "recovery": recovery,
 }

@@ -12,9 +12,10 @@ class Sizes:
     """How much each contender gets to do, in leads or keys.
 
     Attributes:
-        dedupe_ours, dedupe_stock, dedupe_take: leads for the dedupe.
+        dedupe_ours, dedupe_stock, dedupe_take: leads for the dedupe; the other contenders get as many as we do.
         path_ours, path_stock, path_take: leads for the path to SQLite.
         sink: leads for the sink.
+        postgresql: leads for the path to PostgreSQL.
         recovery_ours, recovery_stock: keys in the changelog.
         rounds: how often each contender runs.
         limit_s: longest steady state of one run.
@@ -27,6 +28,7 @@ class Sizes:
     path_stock: int
     path_take: int
     sink: int
+    postgresql: int
     recovery_ours: int
     recovery_stock: int
     rounds: int
@@ -41,6 +43,7 @@ FULL = Sizes(
     path_stock=30_000,
     path_take=30_000,
     sink=400_000,
+    postgresql=500_000,
     recovery_ours=1_000_000,
     recovery_stock=200_000,
     rounds=2,
@@ -54,6 +57,7 @@ QUICK = Sizes(
     path_stock=500,
     path_take=1_000,
     sink=20_000,
+    postgresql=20_000,
     recovery_ours=100_000,
     recovery_stock=10_000,
     rounds=1,

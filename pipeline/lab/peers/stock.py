@@ -1,4 +1,4 @@
-"""The same work by stock Faust, as its documentation shows it: `faust -A pipeline.lab.stock worker`.
+"""The same work by stock Faust, as its documentation shows it: `faust -A pipeline.lab.peers.stock worker`.
 
 Default settings: one event at a time, Faust's own acknowledgements. It does less than the product does: no content
 hash, so no conflict of ids is found, and no dead letters. So the comparison leans to its side.
