@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
-from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.kafka import closed
+from pipeline.lab.partitioner import partitions
 
 __all__ = ["PARTITIONS", "Kafka"]
 
@@ -22,10 +23,11 @@ PARTITIONS = 8
 RECORD_BATCH_SIZE_MAX_BYTES = 100_000
 #: Record batches on their way, so that a load of a million records does not pile up in memory.
 IN_FLIGHT_MAX = 64
+#: Records whose partitions are found at once.
+CHUNK_RECORDS = 4096
 POLL_S = 0.05
 
 _NUMBERS = list(range(PARTITIONS))
-_partition = DefaultPartitioner()
 
 
 class Kafka:
@@ -73,8 +75,9 @@ class Kafka:
             bootstrap_servers=self._bootstrap, acks="all", max_batch_size=RECORD_BATCH_SIZE_MAX_BYTES
         ) as producer:
             loader = _Loader(producer, topic)
-            for name, value in records:
-                await loader.append(name, value)
+            rest = iter(records)
+            while chunk := list(islice(rest, CHUNK_RECORDS)):
+                await loader.append(chunk)
             await loader.finish()
 
     async def end(self, topic: str) -> int:
@@ -125,11 +128,12 @@ class _Loader:
         self._builders = [producer.create_batch() for _ in _NUMBERS]
         self._in_flight: set[asyncio.Future[Any]] = set()
 
-    async def append(self, name: bytes, value: bytes) -> None:
-        number = _partition(name, _NUMBERS, _NUMBERS)
-        if self._builders[number].append(key=name, value=value, timestamp=None) is None:
-            await self._send(number)
-            assert self._builders[number].append(key=name, value=value, timestamp=None) is not None
+    async def append(self, records: Sequence[tuple[bytes, bytes]]) -> None:
+        numbers = partitions([name for name, _ in records], PARTITIONS)
+        for number, (name, value) in zip(numbers, records, strict=True):
+            if self._builders[number].append(key=name, value=value, timestamp=None) is None:
+                await self._send(number)
+                assert self._builders[number].append(key=name, value=value, timestamp=None) is not None
 
     async def finish(self) -> None:
         for number in _NUMBERS:

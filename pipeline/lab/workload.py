@@ -108,7 +108,9 @@ class Workload:
 
         It matters: random keys touch another page of every index with each row, ordered ones the same page again.
         """
-        digest = blake2b(b"id %d" % number, digest_size=16, key=b"%d" % self.seed).hexdigest()
+        hashing = _keyed(self.seed, 16).copy()
+        hashing.update(b"id %d" % number)
+        digest = hashing.hexdigest()
         if self.random_ids:
             return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
         time_ms = f"{_EPOCH_MS + LEAD_EVERY_MS * number:012x}"
@@ -147,7 +149,15 @@ class Workload:
 
 def _draws(seed: int, what: bytes, index: int) -> tuple[int, ...]:
     """Six numbers below 2**32. A hash, because seeding a generator for each lead would take longer than the lead."""
-    return _DRAWS.unpack(blake2b(b"%b %d" % (what, index), digest_size=_DRAWS.size, key=b"%d" % seed).digest())
+    hashing = _keyed(seed, _DRAWS.size).copy()
+    hashing.update(b"%b %d" % (what, index))
+    return _DRAWS.unpack(hashing.digest())
+
+
+@lru_cache(maxsize=16)
+def _keyed(seed: int, size: int) -> blake2b:
+    """The hash before its first byte: to copy it takes half as long as to make it."""
+    return blake2b(digest_size=size, key=b"%d" % seed)
 
 
 @lru_cache(maxsize=16)
