@@ -52,4 +52,5 @@ def _finished(found: _Words, rest: _Words) -> _Words:
         found = found * _MIX
     found ^= found >> 13
     found = found * _MIX
-    return found ^ found >> 15
+    found ^= found >> 15
+    return found

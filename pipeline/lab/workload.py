@@ -59,11 +59,13 @@ class Workload:
         seed: another seed, other leads.
         count: records, repeats among them.
         random_ids: message ids are random, as of senders who make their own; else ordered by time.
+        first: the number of the first lead; the leads before it are none of these.
     """
 
     seed: int
     count: int
     random_ids: bool = False
+    first: int = 0
 
     def numbers(self) -> Iterator[int]:
         """The number of the lead in each record: the next new one, or an earlier one again."""
@@ -71,9 +73,9 @@ class Workload:
         for position in range(self.count):
             chance, choice, *_ = _draws(self.seed, b"position", position)
             if unique and chance < REPEATS * _DRAW_MAX:
-                yield choice % unique
+                yield self.first + choice % unique
             else:
-                yield unique
+                yield self.first + unique
                 unique += 1
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
@@ -84,13 +86,17 @@ class Workload:
 
     def unique_records(self) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of each lead, once."""
-        for number in range(self.unique):
+        for number in range(self.first, self.first + self.unique):
             lead = self.lead(number)
             yield key(lead), encode(lead)
 
     def keys(self) -> Iterator[bytes]:
         """The keys of all leads, each once."""
-        return (f"default/{self.message_id(number)}".encode() for number in range(self.unique))
+        return (self.key(number) for number in range(self.first, self.first + self.unique))
+
+    def key(self, number: int) -> bytes:
+        """The key of the lead with this number."""
+        return f"default/{self.message_id(number)}".encode()
 
     @property
     def unique(self) -> int:

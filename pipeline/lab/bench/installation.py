@@ -28,6 +28,8 @@ class Installation:
         sizes: how much each contender gets to do.
         leads: which leads; how many is up to each benchmark.
         say: takes a line about the progress.
+        groups: those whose tables know leads from the start, see `known`.
+        disks: data directories, as the names of `ours`, that have the table of such a group.
     """
 
     kafka: Kafka
@@ -36,14 +38,26 @@ class Installation:
     sizes: Sizes
     leads: Workload
     say: Callable[[str], None]
+    groups: set[str] = field(default_factory=set)
+    disks: dict[str, str] = field(default_factory=dict)
     _loaded: dict[str, int] = field(default_factory=dict)
 
-    def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
-        """A worker of this product, with a data directory of its own."""
+    def ours(
+        self,
+        name: str,
+        agents: str,
+        app_id: str,
+        *,
+        sink_url: str = "",
+        guarantee: str = "",
+        session_timeout_s: int = 10,
+    ) -> Worker:
+        """A worker of this product, with a data directory of its own: that of the last one with its name."""
         environ = {
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
+            "LEADS_SESSION_TIMEOUT_S": str(session_timeout_s),
         }
         return Worker("pipeline.app", environ, self.directory / f"{name}.log")
 
@@ -70,15 +84,21 @@ class Installation:
         topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
         if self._loaded.get(topic) != leads.count:
             self.say(f"loading {leads.count:,} leads into {topic}")
-            await self.kafka.remove(topic)
             if contender == OURS:
-                await topics.ensure(self.settings("dedupe", "leads"))
-                await self.kafka.appear(topic)
+                await self.nothing_captured()
             else:
+                await self.kafka.remove(topic)
                 await self.kafka.create(topic)
             await self.kafka.append(topic, leads.records())
             self._loaded[topic] = leads.count
         return topic
+
+    async def nothing_captured(self) -> None:
+        """Make `lead-captured` anew; nobody may be using it."""
+        self._loaded.pop(topics.CAPTURED, None)
+        await self.kafka.remove(topics.CAPTURED)
+        await topics.ensure(self.settings("dedupe", "leads"))
+        await self.kafka.appear(topics.CAPTURED)
 
     def told(self, benchmark: str, run: Run) -> Run:
         """Say what a run has found, and return it."""
