@@ -12,8 +12,22 @@ import pytest
 
 from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE
 from pipeline.lab.bench.run import BENCHMARKS
+from pipeline.lab.bench.scaleout import ONE, TWO
 from pipeline.lab.bench.sink import CONTENDERS
+from pipeline.lab.bench.sizes import QUICK
 from tests.integration.installation import ROOT
+
+MANY, FEW = (f"{keys:,} known keys" for keys in (QUICK.recovery_ours, QUICK.growth_few))
+ORDER = {"sink": CONTENDERS, "recovery": (OURS, STOCK), "growth": (MANY, FEW), "scaleout": (ONE, TWO)}
+FIGURES = {
+    "recovery": (
+        f"rate of {OURS}",
+        f"ready with {QUICK.recovery_ours:,} keys on its disk, after SIGTERM",
+        f"ready with {QUICK.recovery_ours:,} keys on its disk, after SIGKILL",
+    ),
+    "growth": (f"peak RSS, {MANY}", f"idle worker, {MANY}"),
+    "scaleout": ("processor time for a lead, two to one",),
+}
 
 
 @pytest.mark.timeout(600)  # a hang only
@@ -31,8 +45,8 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
     ((measured, found),) = json.loads(path.read_text())["benchmarks"].items()
     assert measured == name
     assert f"{name}: " in done.stdout
-    order = {"sink": CONTENDERS, "recovery": (OURS, STOCK)}.get(name, (OURS, STOCK, STOCK_TAKE))
-    assert [run["contender"] for run in found["runs"]] == list(order)
+    assert [run["contender"] for run in found["runs"]] == list(ORDER.get(name, (OURS, STOCK, STOCK_TAKE)))
+    assert [figure["name"] for figure in found["figures"]] == list(FIGURES.get(name, ()))
     for run in found["runs"]:
         assert run["rate"] > 0
         assert run["peak_rss_mib"] > 0

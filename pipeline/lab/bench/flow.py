@@ -23,7 +23,7 @@ from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["Flow", "Race", "Racer", "dedupe", "fresh_outputs", "path", "require_once", "sqlite_rows", "timed", "watch"]
+__all__ = ["Flow", "Race", "Racer", "dedupe", "fresh_outputs", "path", "require_whole", "sqlite_rows", "timed", "watch"]
 
 #: A look at the broker takes it a millisecond: 2 % of one core.
 POLL_S = 0.05
@@ -163,13 +163,7 @@ class Flow:
         return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
 
     async def _require_exact(self, run: Run, workload: Workload, crm: Path) -> None:
-        """Every lead once, and nothing else: a rate of wrong results is worth nothing."""
-        if run.committed_s is None:
-            raise LabError(
-                f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall"
-            )
-        keys = _keys(crm) if self._writes_rows else await self._at.kafka.keys(ACCEPTED)
-        await require_once(self._at.kafka, self._name, workload, keys)
+        await require_whole(self._at.kafka, self._name, run, workload, keys=_keys(crm) if self._writes_rows else None)
 
 
 async def fresh_outputs(at: Installation, agents: str, group: str) -> None:
@@ -179,9 +173,21 @@ async def fresh_outputs(at: Installation, agents: str, group: str) -> None:
     await at.kafka.appear(ACCEPTED, DEAD_LETTER)
 
 
-async def require_once(kafka: Kafka, name: str, workload: Workload, keys: Sequence[bytes | None]) -> None:
-    """Raise `LabError` unless `keys` are those of `workload`, each once, and there is no dead letter."""
-    if flaws := workload.flaws(keys):
+async def require_whole(
+    kafka: Kafka, name: str, run: Run, workload: Workload, *, keys: Sequence[bytes | None] | None = None
+) -> None:
+    """Raise `LabError` unless a run of ours brought every lead once, and nothing else: a rate of wrong results is worth
+    nothing.
+
+    Args:
+        kafka: for what is in the topics.
+        name: of the benchmark.
+        run, workload: who ran, and on which leads.
+        keys: of the results; default: those in `lead-accepted`.
+    """
+    if run.committed_s is None:
+        raise LabError(f"Our {name} did not finish: {run.results:,} of {run.expected:,} results, then a stall")
+    if flaws := workload.flaws(await kafka.keys(ACCEPTED) if keys is None else keys):
         raise LabError(f"Our {name} is wrong: {flaws}")
     if letters := await kafka.end(DEAD_LETTER):
         raise LabError(f"Our {name} is wrong: {letters} dead letters, there should be none")

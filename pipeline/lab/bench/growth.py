@@ -10,14 +10,13 @@ import asyncio
 import time
 from dataclasses import replace
 
-from pipeline.lab.bench.flow import Race, fresh_outputs, require_once, timed
+from pipeline.lab.bench.flow import Race, fresh_outputs, require_whole, timed
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.known import build, knowing, ready_s
 from pipeline.lab.bench.result import Benchmark, Figure, Run, Target, there_and_back
-from pipeline.lab.program import LabError
 from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
-from pipeline.topics import ACCEPTED, CAPTURED
+from pipeline.topics import CAPTURED
 
 __all__ = ["Growth", "growth"]
 
@@ -94,14 +93,12 @@ class Growth:
         kafka, group = self._at.kafka, self._groups[contender]
         await fresh_outputs(self._at, "dedupe", group)
         with self._worker(contender) as worker:
-            count = lambda: kafka.end(ACCEPTED)  # noqa: E731
-            race = Race(worker, group, (CAPTURED,), count, count, leads.unique, self._at.sizes.limit_s)
+            accepted = self._at.accepted
+            race = Race(worker, group, (CAPTURED,), accepted, accepted, leads.unique, self._at.sizes.limit_s)
             run = await timed(kafka, contender, race, records=leads.count)
             if contender == self._many:
                 self.idle_percent.append(await self._idle_percent(worker))
-        if not run.complete:
-            raise LabError(f"growth, {contender}: {run.results:,} of {run.expected:,} results, then a stall")
-        await require_once(kafka, f"growth with {contender}", leads, await kafka.keys(ACCEPTED))
+        await require_whole(kafka, "growth", run, leads)
         return run
 
     async def _idle_percent(self, worker: Worker) -> float:

@@ -50,7 +50,7 @@ class Installation:
         *,
         sink_url: str = "",
         guarantee: str = "",
-        session_timeout_s: int = 10,
+        session_timeout_s: float = 10.0,
     ) -> Worker:
         """A worker of this product, with a data directory of its own: that of the last one with its name."""
         environ = {
@@ -99,6 +99,10 @@ class Installation:
         await self.kafka.remove(topics.CAPTURED)
         await topics.ensure(self.settings("dedupe", "leads"))
         await self.kafka.appear(topics.CAPTURED)
+
+    async def accepted(self) -> int:
+        """How many records there are in `lead-accepted`."""
+        return await self.kafka.end(topics.ACCEPTED)
 
     def told(self, benchmark: str, run: Run) -> Run:
         """Say what a run has found, and return it."""

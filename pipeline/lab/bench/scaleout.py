@@ -3,8 +3,8 @@
 The broker runs on these cores, too. So two workers cannot be twice as fast here; what counts is that a second one costs
 nothing.
 
-A start in order: the workers are ready and have their partitions, and are frozen then, while the leads are loaded. The
-clock starts when they are let go.
+A start in order: the workers are ready and have their partitions, and are frozen then, while the leads are loaded:
+record batches that were made before, so that it takes seconds. The clock starts when they are let go.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
-from pipeline.lab.bench.flow import Race, fresh_outputs, require_once, timed
+from pipeline.lab.bench.flow import Race, fresh_outputs, require_whole, timed
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.result import Benchmark, Figure, Run, Target, there_and_back
 from pipeline.lab.kafka import PARTITIONS
 from pipeline.lab.program import LabError
+from pipeline.lab.record_batches import record_batches
 from pipeline.lab.worker import Worker
-from pipeline.topics import ACCEPTED, CAPTURED
+from pipeline.lab.workload import Workload
+from pipeline.topics import CAPTURED
 
 __all__ = ["Team", "scaleout"]
+
+_Batches = Sequence[tuple[int, Any]]
 
 ONE = "one worker"
 TWO = "two workers"
 RATIO_MIN = 1.0
 CPU_RATIO_MAX = 1.15
-#: A load is longer than the session of a worker that is frozen meanwhile.
-SESSION_TIMEOUT_S = 600
+#: Far longer than they are frozen.
+SESSION_TIMEOUT_S = 60.0
 READY_MAX_S = 90.0
 POLL_S = 0.1
 
@@ -91,10 +96,13 @@ class Team:
 
 async def scaleout(at: Installation) -> Benchmark:
     """What a second worker brings, and what it costs."""
+    leads = replace(at.leads, count=at.sizes.scaleout)
+    at.say(f"scaleout: making {leads.count:,} leads")
+    batches = list(record_batches(leads.records(), PARTITIONS))
     workers = {ONE: 1, TWO: 2}
     runs = []
     for number, contender in enumerate(there_and_back([ONE, TWO], at.sizes.rounds)):
-        run = await _run(at, contender, f"scaleout-{number}", workers[contender])
+        run = await _run(at, contender, f"scaleout-{number}", workers[contender], leads, batches)
         runs.append(at.told("scaleout", run))
     cpu_s = {name: [run.cpu_s_per_100k for run in runs if run.contender == name] for name in workers}
     ratios = [two / one for one, two in zip(cpu_s[ONE], cpu_s[TWO], strict=True)]
@@ -105,31 +113,20 @@ async def scaleout(at: Installation) -> Benchmark:
     )  # fmt: skip
 
 
-async def _run(at: Installation, contender: str, group: str, count: int) -> Run:
-    leads = replace(at.leads, count=at.sizes.scaleout)
+async def _run(at: Installation, contender: str, group: str, workers: int, leads: Workload, batches: _Batches) -> Run:
     await at.nothing_captured()
     await fresh_outputs(at, "dedupe", group)
     with ExitStack() as stack:
-        names = [f"{group}-{number}" for number in range(count)]
-        started = [at.ours(name, "dedupe", group, session_timeout_s=SESSION_TIMEOUT_S) for name in names]
-        team = Team([stack.enter_context(worker) for worker in started])
+        names = [f"{group}-{number}" for number in range(workers)]
+        started = [
+            stack.enter_context(at.ours(name, "dedupe", group, session_timeout_s=SESSION_TIMEOUT_S)) for name in names
+        ]
+        team = Team(started)
         await team.share()
         team.pause()
-        at.say(f"scaleout: loading {leads.count:,} leads")
-        await at.kafka.append(CAPTURED, leads.records())
+        await at.kafka.send(CAPTURED, batches)
         team.go()
-        run = await _timed(at, contender, group, team, leads.unique, leads.count)
-    await require_once(at.kafka, f"scaleout with {contender}", leads, await at.kafka.keys(ACCEPTED))
-    return run
-
-
-async def _timed(at: Installation, contender: str, group: str, team: Team, expected: int, records: int) -> Run:
-    async def count() -> int:
-        return await at.kafka.end(ACCEPTED)
-
-    run = await timed(
-        at.kafka, contender, Race(team, group, (CAPTURED,), count, count, expected, at.sizes.limit_s), records=records
-    )
-    if not run.complete:
-        raise LabError(f"scaleout, {contender}: {run.results:,} of {run.expected:,} results, then a stall")
+        race = Race(team, group, (CAPTURED,), at.accepted, at.accepted, leads.unique, at.sizes.limit_s)
+        run = await timed(at.kafka, contender, race, records=leads.count)
+    await require_whole(at.kafka, "scaleout", run, leads)
     return run
