@@ -218,6 +218,7 @@ class BatchConsumer(Watched, StockConsumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Take the new assignment; the recovery begins with it."""
         self._is_revoked = False
+        self._thread.note_member()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def begin(self, positions: Mapping[TP, int], held: Mapping[TP, Log] | None = None) -> None:

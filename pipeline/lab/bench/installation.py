@@ -30,6 +30,7 @@ class Installation:
         say: takes a line about the progress.
         groups: those whose tables know leads from the start, see `known`.
         disks: data directories, as the names of `ours`, that have the table of such a group.
+        loaded: topics of captured leads, and how many they hold.
     """
 
     kafka: Kafka
@@ -40,7 +41,7 @@ class Installation:
     say: Callable[[str], None]
     groups: set[str] = field(default_factory=set)
     disks: dict[str, str] = field(default_factory=dict)
-    _loaded: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, int] = field(default_factory=dict)
 
     def ours(
         self,
@@ -82,7 +83,7 @@ class Installation:
     async def captured(self, contender: str, leads: Workload) -> str:
         """A topic with the leads: the same ones for everybody, only fewer for those who take longer."""
         topic = topics.CAPTURED if contender == OURS else f"{topics.CAPTURED}-{leads.count}"
-        if self._loaded.get(topic) != leads.count:
+        if self.loaded.get(topic) != leads.count:
             self.say(f"loading {leads.count:,} leads into {topic}")
             if contender == OURS:
                 await self.nothing_captured()
@@ -90,12 +91,12 @@ class Installation:
                 await self.kafka.remove(topic)
                 await self.kafka.create(topic)
             await self.kafka.append(topic, leads.records())
-            self._loaded[topic] = leads.count
+            self.loaded[topic] = leads.count
         return topic
 
     async def nothing_captured(self) -> None:
         """Make `lead-captured` anew; nobody may be using it."""
-        self._loaded.pop(topics.CAPTURED, None)
+        self.loaded.pop(topics.CAPTURED, None)
         await self.kafka.remove(topics.CAPTURED)
         await topics.ensure(self.settings("dedupe", "leads"))
         await self.kafka.appear(topics.CAPTURED)
