@@ -219,8 +219,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         asked = [TopicPartition(tp.topic, tp.partition) for tp in tps]
         stored: Mapping[TopicPartition, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(asked)
-        starts = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
+        # Afterwards: what a stored offset stands for lies before the ends then.
+        starts, ends = await asyncio.gather(consumer.beginning_offsets(asked), consumer.end_offsets(asked))
         return {tp: Log(stored[tp].offset if tp in stored else None, starts[tp], ends[tp]) for tp in tps}
 
     async def seek_all(self, positions: Mapping[TP, int]) -> None:

@@ -35,7 +35,7 @@ async def leave_as_former(coordinator: Any, note: Path) -> None:
     """Let the member that is noted leave the group, if it is one of this group; returns when it has, or cannot."""
     if not note.exists():
         return
-    group, member_id, *_ = note.read_text().split("\n") + ["", ""]
+    group, member_id, *_ = (*note.read_text().split("\n"), "", "")
     if group == coordinator.group_id and member_id:
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(PATIENCE_S):

@@ -92,11 +92,12 @@ class BatchRecovery(Watched, Recovery):
         changelogs = frozenset(self.active_tps)
         # A standby has the changelog of a partition without the rest of it.
         self._check_partitions(app.consumer.assignment() - self.standby_tps)
-        # Before the ends of the changelogs: what a stored offset stands for is in the changelog by then.
-        positions, held = await app.consumer.source_positions()
+        logs = await self._logs(app.consumer, changelogs | self.standby_tps)
+        positions, held = app.consumer.positions({tp: logs[tp] for tp in app.consumer.source_tps()})
         if changelogs:
-            await self._read_changelogs(app.consumer, changelogs)
-        followed = await self._standby_positions(app.consumer)
+            await self._read_changelogs(app.consumer, {tp: logs[tp] for tp in changelogs})
+        # The consumer goes on from there, to whatever their ends are by then.
+        followed = {tp: self._start(tp, logs[tp]) for tp in self.standby_tps}
         await app.on_rebalance_complete.send()
         for table in self.tables.values():
             await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
@@ -127,28 +128,24 @@ class BatchRecovery(Watched, Recovery):
         app.flow_control.resume()  # clears the queues, so it comes before the first delivery
         app.consumer.resume_flow()
 
-    async def _read_changelogs(self, consumer: BatchConsumer, tps: frozenset[TP]) -> None:
-        logs = await self._logs(consumer, tps)
-        positions = {tp: self._start(tp, log) for tp, log in logs.items()}
-        ends = {tp: log.end for tp, log in logs.items()}
-        await consumer.begin(positions)
-        consumer.resume_partitions(tps)
-        self._flow(self.app)
-        await cast(Any, self.app)._fetcher.maybe_start()
-        await self._apply_until(consumer, ends)
-        consumer.stop_flow()
-
-    async def _standby_positions(self, consumer: BatchConsumer) -> dict[TP, int]:
-        """Where to go on with each changelog for which this worker is the standby."""
-        tps = frozenset(self.standby_tps)
-        logs = await self._logs(consumer, tps) if tps else {}
-        return {tp: self._start(tp, log) for tp, log in logs.items()}
-
     async def _logs(self, consumer: BatchConsumer, changelogs: frozenset[TP]) -> Mapping[TP, Log]:
-        ids = await consumer._thread.topic_ids(frozenset(tp.topic for tp in changelogs))
+        """How all partitions stand, asked at once: the sources and `changelogs`."""
+        thread, topics = consumer._thread, frozenset(tp.topic for tp in changelogs)
+        logs, ids = await asyncio.gather(
+            thread.logs(consumer.source_tps() | changelogs), thread.topic_ids(topics) if topics else _no_ids()
+        )
         for tp in changelogs:
             self._table(tp).data.log_id = ids[tp.topic]
-        return await consumer._thread.logs(changelogs)
+        return logs
+
+    async def _read_changelogs(self, consumer: BatchConsumer, logs: Mapping[TP, Log]) -> None:
+        positions = {tp: self._start(tp, log) for tp, log in logs.items()}
+        await consumer.begin(positions)
+        consumer.resume_partitions(frozenset(logs))
+        self._flow(self.app)
+        await cast(Any, self.app)._fetcher.maybe_start()
+        await self._apply_until(consumer, {tp: log.end for tp, log in logs.items()})
+        consumer.stop_flow()
 
     def _start(self, tp: TP, log: Log) -> int:
         """Where to read on, after what the database has. One that does not fit its changelog is rebuilt."""
@@ -199,6 +196,10 @@ class BatchRecovery(Watched, Recovery):
 
     def flush_buffers(self) -> None:
         """Nothing: there are no buffers."""
+
+
+async def _no_ids() -> dict[str, bytes]:
+    return {}
 
 
 class BatchTables(TableManager):

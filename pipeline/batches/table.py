@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 import rocksdict
@@ -22,8 +22,9 @@ from faust.types import TP
 
 from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Fatal
 from pipeline.batches.producer import Entry
+from pipeline.batches.reread import reread
 
-__all__ = ["BatchStore", "BatchTable"]
+__all__ = ["BatchStore", "BatchTable", "Logged"]
 
 #: RocksDB's own defaults in Faust are 2 GiB of cache and 192 MiB of write buffers for each partition.
 CACHE_SIZE_BYTES = 64 * 1024 * 1024
@@ -164,6 +165,16 @@ class BatchStore(StockStore):
             gc.collect()
 
 
+class Logged(NamedTuple):
+    """What the changelog has, and the database is to get: entries by key, None for those that are deleted.
+
+    With them the database is complete up to `next_offset`; None: there is more in between, which a recovery reads.
+    """
+
+    entries: Mapping[bytes, bytes | None]
+    next_offset: int | None
+
+
 class BatchTable(faust.Table[bytes, bytes]):
     """A table of raw keys and values whose entries are put by partition and in batches.
 
@@ -195,8 +206,8 @@ class BatchTable(faust.Table[bytes, bytes]):
         """At most `limit` entries of `partition` in the order of their keys, from `start` on."""
         return self.data.scan(partition, start, limit)
 
-    async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> tuple[int, int]:
-        """Append `entries` to the changelog; returns its first and next offset once the broker has acknowledged.
+    async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> Logged:
+        """Append `entries` to the changelog; returns what is to be put once the broker has acknowledged.
 
         Raises:
             LetGo: the partition is being let go.
@@ -204,24 +215,33 @@ class BatchTable(faust.Table[bytes, bytes]):
         """
         app: Any = self.app
         records: list[Entry] = [(key, value, ()) for key, value in entries.items()]
-        span: tuple[int, int] = await app.appender.append(batch, self.changelog_topic_name, records)
-        return span
+        first, following = await app.appender.append(batch, self.changelog_topic_name, records)
+        known = self.data.next_offset(batch.tp.partition) if entries else None
+        if known is None or (first == known and following - first == len(entries)):
+            return Logged(entries, None if known is None else following)
+        return await self._with_others(batch.tp.partition, entries, known, following)
 
-    def put_acknowledged(self, batch: Batch, entries: Mapping[bytes, bytes], span: tuple[int, int]) -> None:
-        """Put entries that stand in the changelog in `span`, as `log_many` returned it.
+    async def _with_others(
+        self, partition: int, entries: Mapping[bytes, bytes | None], known: int, following: int
+    ) -> Logged:
+        """What the changelog has from `known` on: not only `entries`, but also a try that was not acknowledged, or what
+        a worker wrote that had the partition before. A recovery would put all of it, in its order; so does this.
+        """
+        records = await reread(self.app, TP(self.changelog_topic_name, partition), known, following)
+        if records is None:
+            return Logged(entries, None)
+        return Logged({record.key: record.value for record in records}, following)
 
-        The database's offset advances only when nothing else stands there; otherwise a recovery reads that again.
+    def put_acknowledged(self, batch: Batch, logged: Logged) -> None:
+        """Put what stands in the changelog, as `log_many` returned it.
 
         Raises:
             LetGo: the partition is being let go.
             Fatal: RocksDB refuses.
         """
         batch.epoch.check()
-        if not entries:
-            return
-        partition, (first, following) = batch.tp.partition, span
-        is_contiguous = self.data.next_offset(partition) == first and following - first == len(entries)
-        self.data.write(partition, entries, following if is_contiguous else None)
+        if logged.entries:
+            self.data.write(batch.tp.partition, logged.entries, logged.next_offset)
 
     async def sweep(self, is_expired: Callable[[bytes], bool]) -> None:
         """Remove entries whose value is expired from the local databases, a few thousand at a time.
