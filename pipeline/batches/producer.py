@@ -95,8 +95,8 @@ class Appender:
 
 
 async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run several appends at once; returns what each has returned. When one raises, the others are cancelled and awaited,
-    then it raises.
+    """Run several appends at once, for what they return. When one raises, the others are cancelled and awaited, then it
+    raises.
     """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:

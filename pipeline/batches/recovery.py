@@ -146,6 +146,9 @@ class BatchRecovery(Watched, Recovery):
         await cast(Any, self.app)._fetcher.maybe_start()
         await self._apply_until(consumer, {tp: log.end for tp, log in logs.items()})
         consumer.stop_flow()
+        for tp in logs:
+            self._table(tp).data.flush(tp.partition)
+            await asyncio.sleep(0)
 
     def _start(self, tp: TP, log: Log) -> int:
         """Where to read on, after what the database has. One that does not fit its changelog is rebuilt."""
@@ -168,7 +171,8 @@ class BatchRecovery(Watched, Recovery):
                 # Not `wait_for`: when its time is up just as an event arrives, the event would be lost.
                 await asyncio.wait({arrival}, timeout=IDLE_S)
                 if arrival.done():
-                    self._apply(consumer, arrival.result())
+                    # Killed, it reads the changelog again from where the database is complete.
+                    self._apply(consumer, arrival.result(), is_logged=False)
                     arrival = asyncio.ensure_future(queue.get())
         finally:
             arrival.cancel()
@@ -181,10 +185,10 @@ class BatchRecovery(Watched, Recovery):
         while self.standby_tps:
             self._apply(consumer, await self.tables.changelog_queue.get())
 
-    def _apply(self, consumer: BatchConsumer, event: Any) -> None:
+    def _apply(self, consumer: BatchConsumer, event: Any, *, is_logged: bool = True) -> None:
         batch: Batch = event.value
         if not batch.epoch.over:
-            self._table(batch.tp).apply(batch)
+            self._table(batch.tp).apply(batch, is_logged=is_logged)
             consumer.ack(event.message)
 
     def _count(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> int:

@@ -10,11 +10,15 @@ import pytest
 from pipeline.batches.table import SWEEP_ENTRIES, BatchStore
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> BatchStore:
-    app = faust.App("table-test", datadir=tmp_path, store="rocksdb://")
+def new_store(directory: Path) -> BatchStore:
+    app = faust.App("table-test", datadir=directory, store="rocksdb://")
     table = app.Table("numbers", key_type=bytes, value_type=bytes)
     return BatchStore("rocksdb://", app, table, table_name="numbers", key_type=bytes, value_type=bytes)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> BatchStore:
+    return new_store(tmp_path)
 
 
 def test_entries_and_offset_are_written_together(store: BatchStore) -> None:
