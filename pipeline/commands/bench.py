@@ -28,8 +28,8 @@ __all__ = ["bench"]
 def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> None:
     """Measure this product beside stock Faust on a broker of their own.
 
-    NAME is dedupe, path, sink or recovery; without one, all four, in about eight minutes. The result also goes to a
-    file in LEADS_DATA_DIR/bench. The exit status is 0 when everything was measured, whatever the rates are.
+    NAME is dedupe, path, sink, recovery, growth or scaleout; without one, all of them. The result also goes to a file
+    in LEADS_DATA_DIR/bench. The exit status is 0 when everything was measured, whatever the rates are.
     """
     settings = Settings.from_env()
     # So that a SIGTERM too leaves no broker, no workers and no files behind.

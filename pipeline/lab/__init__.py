@@ -23,6 +23,8 @@ Where to look:
     crm, topics_*       the database and the topics as the lab reads them
     bench/              `leads bench`: this product beside others doing the same work
     kafka               the broker's side: topics, loading, offsets
+    record_batches      records in record batches, to be sent more than once
+    partitioner         the partitions of thousands of keys at once (pure)
     machine             what a measurement was made on
     stock               the app that stock Faust runs
     compare             `leads compare`: this product beside two others, under the same faults

@@ -5,7 +5,10 @@
     sizes           how much each contender gets to do
     flow            `dedupe` and `path`: from captured leads on
     sink            `sink`: from accepted leads to a database
-    recovery        `recovery`: a table from its changelog
+    recovery        `recovery`: a table from its changelog, and a start with the table
+    growth          `growth`: dedupe with a large table beside a small one; idle with the large one
+    scaleout        `scaleout`: two workers beside one
+    known           groups whose tables know leads from the start
     clock           from counts and times to a rate (pure)
     result          runs, figures, medians, ratios (pure)
     report          everything that was measured, and its file
