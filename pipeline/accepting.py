@@ -18,7 +18,7 @@ __all__ = ["accept"]
 
 
 def accept(records: Sequence[Any], bugs: BugCount) -> tuple[list[AcceptedLead], list[Rejection]]:
-    """The leads of `records` (aiokafka's `ConsumerRecord`s), and the records that are none, or make the code raise.
+    """The leads of `records` (`Record`s), and the records that are none, or make the code raise.
 
     Raises:
         Fatal: the code raises for every record.

@@ -17,8 +17,8 @@ from pipeline.batches import Batch, BatchApp, Fatal, Refused
 from pipeline.cluster_note import WrongCluster, require_cluster
 from pipeline.connection import connect
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
-from pipeline.header_names import read_any_header_names
 from pipeline.kafka import CannotConnect, tls_context
+from pipeline.records import install_reader
 from pipeline.settings import BadSetting, Settings
 from pipeline.slots import (
     PATIENCE_S,
@@ -56,7 +56,7 @@ def _settings() -> Settings:
 
 settings = _settings()
 
-read_any_header_names()
+install_reader()
 
 
 async def _on_bug(batch: Batch, error: Exception) -> None:

@@ -49,7 +49,7 @@ _NUMBER_MAX = 2**63 - 1
 
 
 class Rejection(NamedTuple):
-    """A record (aiokafka's `ConsumerRecord`) that goes to the dead letters, why, and what about it."""
+    """A record (a `Record`) that goes to the dead letters, why, and what about it."""
 
     record: Any
     reason: str
@@ -75,7 +75,7 @@ _letters = msgspec.msgpack.Decoder(dict[str, Letter])
 
 
 def dead_letter(record: Any, *, group: str, reason: str, detail: str) -> Entry:
-    """The dead letter of `record` (aiokafka's `ConsumerRecord`), with its key, value and headers as they were.
+    """The dead letter of `record` (a `Record`), with its key, value and headers as they were.
 
     Its identity is (group, topic, partition, offset): after a crash the same dead letter may be appended again.
     """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipeline.dead_letters import ID_CONFLICT, INVALID, Rejection
 from pipeline.lead import InvalidLead, content_hash, decode, key
+from pipeline.records import Record
 
 __all__ = ["Decision", "Seen", "decide"]
 
@@ -53,24 +54,30 @@ class Seen(NamedTuple):
         return self._replace(last_offset=offset, conflicts=min(self.conflicts + 1, _COUNT_MAX))
 
 
+#: How an entry goes on while its lead has come once. Packed from there: most leads are new, and an object for each
+#: took as long as its content hash.
+_NEVER_AGAIN = Seen(0, 0, b"")[3:]
+
+
 @dataclass(slots=True)
 class Decision:
     """What becomes of the records of a batch: each is forwarded, rejected or a duplicate; and what the table learns."""
 
-    forward: list[Any] = field(default_factory=list)
+    forward: list[Record] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
     duplicates: int = 0
     learned: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def decide(records: Sequence[Any], known: Mapping[bytes, bytes], *, window_ms: float) -> Decision:
-    """Decide on `records` (aiokafka's `ConsumerRecord`s of one partition, in order).
+def decide(records: Sequence[Record], known: Mapping[bytes, bytes], *, window_ms: float) -> Decision:
+    """Decide on `records` (of one partition, in order).
 
     `known` has the value in `seen` of every key that is there. A *duplicate* has the key and the content of an event
     with a smaller offset, at most `window_ms` older. The same offset again is a re-delivery after a crash, and is
     forwarded again. The same key with other content is two leads under one name: rejected, never dropped.
     """
     decision = Decision()
+    forward, learned = decision.forward, decision.learned
     for record in records:
         try:
             lead = decode(record.value)
@@ -81,14 +88,15 @@ def decide(records: Sequence[Any], known: Mapping[bytes, bytes], *, window_ms: f
         if record.key != name:
             decision.rejected.append(Rejection(record, INVALID, "the record's key is not tenant/message_id"))
             continue
-        this = Seen(record.offset, record.timestamp, content_hash(lead))
-        first = _first(decision.learned.get(name) or known.get(name), this, window_ms)
+        digest = content_hash(lead)
+        value = learned.get(name) or known.get(name)
+        first = None if value is None else _first(value, record, window_ms)
         if first is None:
-            decision.forward.append(record)
-            decision.learned[name] = this.pack()
+            forward.append(record)
+            learned[name] = _ENTRY.pack(record.offset, record.timestamp, digest, *_NEVER_AGAIN)
             continue
-        is_repeat = first.digest == this.digest
-        decision.learned[name] = first.counted(record.offset, is_repeat=is_repeat).pack()
+        is_repeat = first.digest == digest
+        learned[name] = first.counted(record.offset, is_repeat=is_repeat).pack()
         if is_repeat:
             decision.duplicates += 1
         else:
@@ -97,10 +105,8 @@ def decide(records: Sequence[Any], known: Mapping[bytes, bytes], *, window_ms: f
     return decision
 
 
-def _first(value: bytes | None, this: Seen, window_ms: float) -> Seen | None:
-    """The earlier event that `this` repeats, if any."""
-    if value is None:
-        return None
+def _first(value: bytes, record: Record, window_ms: float) -> Seen | None:
+    """The earlier event that `record` repeats, if any."""
     first = Seen.unpack(value)
-    is_earlier = first.offset < this.offset and this.time_ms - first.time_ms <= window_ms
+    is_earlier = first.offset < record.offset and record.timestamp - first.time_ms <= window_ms
     return first if is_earlier else None

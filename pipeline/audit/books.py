@@ -78,7 +78,7 @@ class Books:
     wanted: Sieve | None = None
 
     def capture(self, records: Iterable[Any]) -> None:
-        """Enter records of `lead-captured` (aiokafka's `ConsumerRecord`s) in the range."""
+        """Enter records of `lead-captured` (`Record`s) in the range."""
         for one in records:
             name = self.names.record(one.key, one.value)
             self.captured.add(name, one.partition, one.offset)

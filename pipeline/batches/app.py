@@ -36,6 +36,9 @@ logger = get_logger(__name__)
 STOP_MAX_S = 9.0
 #: Containers more than were freed, before the collector looks at the young ones: a few batches.
 GC_ALLOCATIONS = 50_000
+#: How long a thread may keep the interpreter while another one waits for it. A batch is tens of milliseconds of Python
+#: in the worker's thread, and each piece that the consumer's thread reads from its socket would wait Python's 5 ms.
+SWITCH_INTERVAL_S = 0.0005
 #: The longest that fits into the 32 bits of its milliseconds: three weeks.
 POLL_INTERVAL_MAX_S = 21 * 86400.0
 
@@ -176,6 +179,7 @@ class BatchApp(faust.App):
             except Refused as refusal:
                 self.refuse(refusal)
         await super().on_first_start()
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         _calm_collector()
 
     async def _stop_consumer(self) -> None:

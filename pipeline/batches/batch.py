@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aiokafka.structs import ConsumerRecord
 from faust.serializers.schemas import Schema
 from faust.types import TP
 
@@ -87,13 +86,14 @@ class Epoch:
 class Batch:
     """A contiguous run of records of one partition, as the broker delivered them.
 
-    `records` are aiokafka's `ConsumerRecord`s in the order of their offsets, up to but not including `next_offset`.
+    `records` have what is named as in aiokafka's `ConsumerRecord`, in the order of their offsets, up to but not
+    including `next_offset`.
     Offsets may be missing in between where the log has none (compaction, transaction markers).
     """
 
     __slots__ = ("acked", "epoch", "next_offset", "records", "tp")
 
-    def __init__(self, tp: TP, records: Sequence[ConsumerRecord], next_offset: int, epoch: Epoch) -> None:
+    def __init__(self, tp: TP, records: Sequence[Any], next_offset: int, epoch: Epoch) -> None:
         self.tp = tp
         self.records = records
         self.next_offset = next_offset

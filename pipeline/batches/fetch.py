@@ -13,7 +13,7 @@ from aiokafka.errors import (
     InvalidSessionTimeoutError,
     NoOffsetForPartitionError,
 )
-from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
 from faust.types import TP
 from mode import Service
@@ -53,7 +53,7 @@ class Slice(NamedTuple):
     Without records it says that the broker has none before `next_offset`, such as a transaction marker at the end.
     """
 
-    records: list[ConsumerRecord]
+    records: list[Any]
     next_offset: int
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from aiokafka.errors import KafkaError
@@ -108,13 +110,26 @@ async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
 
 
 def _record_batches(producer: Any, records: Sequence[Entry]) -> Iterable[Any]:
-    builder = producer.create_batch()
-    for key, value, headers in records:
-        if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
-            yield builder
-            builder = producer.create_batch()
-            if builder.append(timestamp=None, key=key, value=value, headers=list(headers)) is None:
-                raise Fatal(f"a record of {len(value or b'')} bytes does not fit into a record batch")
-    if builder.record_count():
-        builder.close()
+    appended = 0
+    while appended < len(records):
+        builder = producer.create_batch()
+        appended += _fill(builder, records, appended)
         yield builder
+
+
+def _fill(builder: Any, records: Sequence[Entry], start: int) -> int:
+    """Append as many of `records` from `start` on as there is room for, at least one, and close the batch; returns how
+    many. What is too large even by itself is refused by the broker.
+
+    Past aiokafka's `BatchBuilder.append`, which takes twice as long for each record as what it calls.
+    """
+    append = builder._builder.append
+    now_ms = int(time.time() * 1000)
+    count = 0
+    for key, value, headers in islice(records, start, None):
+        if append(count, now_ms, key, value, [*headers]) is None:
+            break
+        count += 1
+    builder._relative_offset = count
+    builder.close()
+    return count

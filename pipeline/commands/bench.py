@@ -10,6 +10,7 @@ from collections.abc import Callable
 import click
 
 from pipeline.embedded import BrokerError
+from pipeline.lab.bars import require_matplotlib
 from pipeline.lab.bench.report import Report
 from pipeline.lab.bench.run import BENCHMARKS, measure
 from pipeline.lab.bench.sizes import FULL, QUICK
@@ -38,6 +39,7 @@ def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> N
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     started_s = time.monotonic()
     try:
+        require_matplotlib("leads bench")
         sizes = QUICK if quick else FULL
         report = measure(names or tuple(BENCHMARKS), sizes, seed=seed, say=_progress(started_s), random_ids=random_ids)
     except (LabError, BrokerError) as error:
@@ -47,7 +49,7 @@ def bench(names: tuple[str, ...], quick: bool, seed: int, random_ids: bool) -> N
     finally:
         signal.signal(signal.SIGTERM, former)
     click.echo(text(report))
-    click.echo(f"Written to {report.write(settings.data_dir / 'bench')}")
+    click.echo(f"Written to {report.write(settings.data_dir / 'bench')}; a plot of it beside.")
 
 
 def text(report: Report) -> str:

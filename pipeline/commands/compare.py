@@ -15,9 +15,9 @@ from rich.console import Console
 
 from pipeline.embedded import BrokerError, PostgresError
 from pipeline.interrupts import STATUS_INTERRUPTED, interruptible
+from pipeline.lab.bars import require_matplotlib
 from pipeline.lab.compare import Comparison, Sizes, write
 from pipeline.lab.compare_contenders import CONTENDERS, FULL, Contender
-from pipeline.lab.compare_plot import require_matplotlib
 from pipeline.lab.compare_report import Report, costs, flaws, notes, table
 from pipeline.lab.program import LabError
 from pipeline.sending.display import Display
@@ -60,7 +60,7 @@ def compare(seed: int, leads: int, kills: int, full: bool, out: Path | None) -> 
     settings = Settings.from_env()
     out = out or settings.data_dir / "compare" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
-        require_matplotlib()
+        require_matplotlib("leads compare")
     except LabError as error:
         raise _Ended(str(error), os.EX_CONFIG) from None
     _make(out)

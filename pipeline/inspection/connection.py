@@ -25,10 +25,10 @@ from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.structs import TopicPartition
 
 from pipeline.connection import connect
-from pipeline.header_names import read_any_header_names
 from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.members import Member
 from pipeline.kafka import CannotConnect, client_options, closed
+from pipeline.records import install_reader
 from pipeline.settings import Settings
 
 __all__ = ["Connection", "Group", "connected", "each"]
@@ -127,7 +127,7 @@ async def connected(
     """
     # What matters is raised; aiokafka also logs it, several times over.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    read_any_header_names()
+    install_reader()
     try:
         await connect(settings)
     except CannotConnect as error:

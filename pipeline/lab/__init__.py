@@ -25,6 +25,7 @@ Where to look:
     kafka               the broker's side: topics, loading, offsets
     record_batches      records in record batches, to be sent more than once
     partitioner         the partitions of thousands of keys at once (pure)
+    bars                plots of bars
     machine             what a measurement was made on
     stock               the app that stock Faust runs
     compare             `leads compare`: this product beside two others, under the same faults

@@ -14,9 +14,10 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.embedded import Broker, Postgres, free_port
-from pipeline.lab import compare_crm, compare_plot
+from pipeline.lab import bars, compare_crm
 from pipeline.lab.compare_contenders import Contender, Place
 from pipeline.lab.compare_page import page
+from pipeline.lab.compare_plot import panels
 from pipeline.lab.compare_report import Report
 from pipeline.lab.compare_result import Result
 from pipeline.lab.compare_run import Run
@@ -132,9 +133,9 @@ def write(report: Report, directory: Path) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "compare.json").write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-    wide = compare_plot.svg(report.results, columns=COLUMNS)
-    narrow = compare_plot.svg(report.results, columns=1)
-    (directory / "compare.svg").write_text(compare_plot.standalone(wide), encoding="utf-8")
+    drawn = panels(report.results)
+    wide, narrow = bars.svg(drawn, columns=COLUMNS), bars.svg(drawn, columns=1)
+    (directory / "compare.svg").write_text(bars.standalone(wide), encoding="utf-8")
     path = directory / "compare.html"
     path.write_text(page(report, wide, narrow), encoding="utf-8")
     return path

@@ -6,7 +6,7 @@ from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
 
-from pipeline.lab import compare_plot
+from pipeline.lab import bars
 from pipeline.lab.compare_report import Report, costs, flaws, losses, notes, rows, title
 from pipeline.lab.compare_schedule import FROZEN_S, STOPPED_S
 
@@ -30,8 +30,8 @@ def page(report: Report, wide: str, narrow: str) -> str:
         notes=notes(report),
         contenders=[result.contender.title for result in results],
         rows=rows(results),
-        wide=compare_plot.inline(wide, _LABEL),
-        narrow=compare_plot.inline(narrow, _LABEL),
+        wide=bars.inline(wide, _LABEL),
+        narrow=bars.inline(narrow, _LABEL),
         losses=[f"{one.contender.title}: {losses(one.measures)}." for one in results if one.measures.lost],
         costs=costs(results),
         frozen_s=f"{FROZEN_S:g}",

@@ -54,7 +54,7 @@ class DeadLetter:
 
 
 def found(record: Any) -> DeadLetter | None:
-    """The dead letter in a record of `lead-dead-letter` (aiokafka's `ConsumerRecord`); None when it is none of ours."""
+    """The dead letter in a record of `lead-dead-letter` (a `Record`); None when it is none of ours."""
     letter = letter_of(record)
     if letter is None:
         return None

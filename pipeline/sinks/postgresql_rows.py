@@ -8,7 +8,6 @@ contacts, each by their keys; so writers may wait for each other, but never in a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -40,9 +39,9 @@ FIND = "SELECT id, written_at FROM lead WHERE tenant = $1 AND message_id = $2"
 _LEADS = """
 incoming AS MATERIALIZED (
     SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                         $9::text[], $10::timestamptz[], $11::text[], $12::int[], $13::bigint[], $14::timestamptz[])
+                         $9::text[], $10::timestamptz[], $11::text[], $12::int[], $13::bigint[], $14::bigint[])
         AS t (tenant, message_id, contact, email, phone, name, company, source, campaign, captured_at, fields,
-              source_partition, source_offset, seen)
+              source_partition, source_offset, seen_ms)
     {condition}
 ),
 inserted AS (
@@ -58,9 +57,10 @@ inserted AS (
 _CONTACTS = """
 counted AS (
     INSERT INTO contact AS known (tenant, address, first_seen, last_seen, submissions, name, company)
-    SELECT tenant, contact, min(seen), max(seen), count(*),
-           (array_agg(name ORDER BY seen DESC, source_offset DESC) FILTER (WHERE name IS NOT NULL))[1],
-           (array_agg(company ORDER BY seen DESC, source_offset DESC) FILTER (WHERE company IS NOT NULL))[1]
+    SELECT tenant, contact, 'epoch'::timestamptz + min(seen_ms) * interval '1 ms',
+           'epoch'::timestamptz + max(seen_ms) * interval '1 ms', count(*),
+           (array_agg(name ORDER BY seen_ms DESC, source_offset DESC) FILTER (WHERE name IS NOT NULL))[1],
+           (array_agg(company ORDER BY seen_ms DESC, source_offset DESC) FILTER (WHERE company IS NOT NULL))[1]
     FROM incoming JOIN inserted USING (source_partition, source_offset)
     GROUP BY tenant, contact ORDER BY tenant, contact
     ON CONFLICT (tenant, address) DO UPDATE SET
@@ -155,7 +155,7 @@ def _offset_row(at: StreamOffset) -> tuple[object, ...]:
 
 
 def columns(leads: Sequence[AcceptedLead]) -> list[list[object]]:
-    """The values of each of `COLUMNS`, and then the broker's times."""
+    """The values of each of `COLUMNS`, and then the broker's times in milliseconds."""
     rows = [_row(accepted) for accepted in leads]
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(len(COLUMNS) + 1)]
 
@@ -176,6 +176,5 @@ def _row(accepted: AcceptedLead) -> tuple[object, ...]:
         msgspec.json.encode(lead.fields).decode(),
         accepted.partition,
         accepted.offset,
-        # Not as a float, which rounds.
-        datetime.fromtimestamp(accepted.time_ms // 1000, UTC).replace(microsecond=accepted.time_ms % 1000 * 1000),
+        accepted.time_ms,
     )

@@ -41,7 +41,7 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
         check=False, env={**environ, "LEADS_DATA_DIR": str(data), "TMPDIR": str(temporary)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (path,) = (data / "bench").iterdir()
+    (path,) = (data / "bench").glob("*.json")
     ((measured, found),) = json.loads(path.read_text())["benchmarks"].items()
     assert measured == name
     assert f"{name}: " in done.stdout

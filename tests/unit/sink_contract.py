@@ -9,10 +9,10 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 
 from pipeline.lead import Lead, decode, encode, parse
@@ -336,7 +336,7 @@ class SinkContract:
         leads = [
             accepted(number, message_id=f"b{number}", name=name) for number, name in ((1, "a"), (3, None), (2, "b"))
         ]
-        await sink.write([replace(one, offset=n) for n, one in enumerate(leads)])
+        await sink.write([msgspec.structs.replace(one, offset=n) for n, one in enumerate(leads)])
         (contact,) = await store.contacts()
         assert contact.name == "b"
 

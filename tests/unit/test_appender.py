@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 from aiokafka.errors import (
@@ -14,28 +13,15 @@ from aiokafka.errors import (
     ProducerClosed,
     TopicAuthorizationFailedError,
 )
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 
 from pipeline.batches import Batch, Entry, Epoch, Fatal, LetGo, producer, together
 from pipeline.batches.producer import Appender
 from tests.unit.engine import batch_of
 
-
-class Builder:
-    """A record batch that takes three small records."""
-
-    def __init__(self) -> None:
-        self.values: list[bytes | None] = []
-
-    def append(self, *, timestamp: None, key: bytes | None, value: bytes | None, headers: list[Any]) -> object | None:
-        if len(self.values) == 3 or len(value or b"") > 100:
-            return None
-        self.values.append(value)
-        return object()
-
-    def record_count(self) -> int:
-        return len(self.values)
-
-    def close(self) -> None: ...
+#: Room for three small records, and for the head of a batch.
+BATCH_SIZE_BYTES = 100
 
 
 class Metadata:
@@ -53,10 +39,10 @@ class Broker:
         self.attempts = 0
         self._answers = list(answers)
 
-    def create_batch(self) -> Builder:
-        return Builder()
+    def create_batch(self) -> BatchBuilder:
+        return BatchBuilder(BATCH_SIZE_BYTES, 0)
 
-    async def send_batch(self, builder: Builder, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
+    async def send_batch(self, builder: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Metadata]:
         self.attempts += 1
         future: asyncio.Future[Metadata] = asyncio.get_running_loop().create_future()
         answer = self._answers.pop(0) if self._answers else None
@@ -64,8 +50,15 @@ class Broker:
             future.set_exception(answer)
         else:
             future.set_result(Metadata(len(self.log)))
-            self.log += builder.values
+            self.log += values(builder)
         return future
+
+
+def values(builder: BatchBuilder) -> list[bytes | None]:
+    """Of the records in a batch, as a consumer would read them."""
+    found = [record.value for record in MemoryRecords(bytes(builder._build())).next_batch()]
+    assert len(found) == builder.record_count()
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -113,9 +106,12 @@ async def test_what_no_retry_mends_is_fatal(batch: Batch, error: KafkaError) -> 
         await append(Broker(error), batch, entries(1))
 
 
-async def test_a_record_that_fits_nowhere_is_fatal(batch: Batch) -> None:
-    with pytest.raises(Fatal, match="101 bytes"):
-        await append(Broker(), batch, [*entries(1), (None, b"x" * 101, ())])
+async def test_a_record_larger_than_a_batch_has_one_of_its_own(batch: Batch) -> None:
+    broker = Broker()
+    large: Entry = (b"key", b"x" * 1000, [("header", b"1")])
+    assert await append(broker, batch, [*entries(1), large, *entries(1)]) == (0, 3)
+    assert broker.log == [b"0", b"x" * 1000, b"0"]
+    assert broker.attempts == 3
 
 
 async def test_nothing_is_appended_for_an_epoch_that_is_over(batch: Batch) -> None:

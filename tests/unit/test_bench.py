@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pipeline.commands.bench import bench, text
 from pipeline.lab.bench.clock import Clock, Reading
 from pipeline.lab.bench.report import Report
-from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE, Benchmark, Run, Target
+from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE, Benchmark, Figure, Run, Target, there_and_back
 from pipeline.lab.bench.sizes import QUICK
 from pipeline.lab.bench.table import table, verdicts
 
@@ -106,6 +106,38 @@ def test_the_file_holds_every_run(tmp_path: Path) -> None:
     assert found["benchmarks"]["dedupe"]["ratio"][STOCK] == 22.0
     assert [one["rate"] for one in found["benchmarks"]["dedupe"]["runs"]] == [one.rate for one in RUNS]
     assert found["versions"]["faust-streaming"]
+    plot = path.with_suffix(".svg").read_text()
+    assert plot.count("<text") >= 2 * 3
+    assert "stock Faust, take(1000)" in plot
+
+
+def test_figures_are_shown_with_their_targets() -> None:
+    figures = [
+        Figure(name="p50", unit="ms", values=[12.0, 30.0, 14.0], at_most=15),
+        Figure(name="p99", unit="ms", values=[120.0], at_most=100),
+        Figure(name="of the load generator", unit="CPU s", values=[3.0]),
+    ]
+    latency = Benchmark(name="latency", title="captured -> committed", unit="ms", figures=figures)
+    assert [str(verdict) for verdict in verdicts(latency)] == [
+        "latency: p50 14 ms (target at most 15) ok",
+        "latency: p99 120 ms (target at most 100) missed",
+    ]
+    assert "12 / 30 / 14" in table(latency)
+    assert "of the load generator" in table(latency)
+
+
+def test_a_target_against_somebody_who_could_not_run_is_not_one() -> None:
+    left_out = "Kafka Streams is left out: there is no javac."
+    alone = Benchmark(
+        name="dedupe", title="", unit="leads/s", runs=[run(OURS, 1.0)], targets=[Target(OURS, STOCK, 2)],
+        left_out=[left_out],
+    )  # fmt: skip
+    assert verdicts(alone) == []
+    assert left_out in table(alone)
+
+
+def test_contenders_run_there_and_back() -> None:
+    assert there_and_back("abc", 3) == list("abccbaabc")
 
 
 def test_the_text_says_which_leads_and_ends_with_the_verdicts() -> None:

@@ -15,10 +15,11 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from pipeline.commands.compare import compare
-from pipeline.lab import compare_plot
+from pipeline.lab import bars
 from pipeline.lab.compare import COLUMNS, write
 from pipeline.lab.compare_contenders import AUTO_COMMIT, CONTENDERS, FULL, OURS_EXACTLY_ONCE, STOCK, Contender
 from pipeline.lab.compare_measures import Accepted, CatchUp, Measures, Spread
+from pipeline.lab.compare_plot import panels
 from pipeline.lab.compare_report import Report, costs, flaws, losses, notes, rows, table
 from pipeline.lab.compare_result import OUR_TOOL, SCRIPT, Repair, Result
 from pipeline.lab.compare_schedule import plan
@@ -162,15 +163,15 @@ class TestFiles:
         assert "310" in said
 
     def test_the_same_results_give_the_same_plot(self, files: Path) -> None:
-        again = compare_plot.svg(report(full=True).results, columns=COLUMNS)
-        assert compare_plot.standalone(again) == (files / "compare.svg").read_text()
+        again = bars.svg(panels(report(full=True).results), columns=COLUMNS)
+        assert bars.standalone(again) == (files / "compare.svg").read_text()
 
     def test_nothing_measured_is_drawn_too(self) -> None:
         one = result(AUTO_COMMIT, again=None)
         empty = Spread(0, None, None)
         measures = replace(one.measures, first_write=empty, lag_zero=empty)
         none = replace(one, backlog_cpu_s_per_million=None, measures=measures)
-        assert "–" in compare_plot.svg([none], columns=3)
+        assert "–" in bars.svg(panels([none]), columns=3)
 
 
 class _Balanced(HTMLParser):
@@ -197,7 +198,7 @@ class _Balanced(HTMLParser):
 
 class TestCommand:
     def test_a_missing_matplotlib_is_said_at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(compare_plot, "find_spec", lambda name: None)
+        monkeypatch.setattr(bars, "find_spec", lambda name: None)
         done = CliRunner().invoke(compare, [])
         assert done.exit_code == 78
         assert "pip install matplotlib" in done.output

@@ -65,7 +65,7 @@ def source(name: str) -> str:
     for part in path.split("."):
         member = inspect.getattr_static(member, part)
         if inspect.isclass(member) and member.__module__.startswith("pipeline."):
-            member = member.__mro__[1]  # ours has taken its place (pipeline.header_names)
+            member = member.__mro__[1]  # ours has taken its place (pipeline.records)
     return inspect.getsource(_function(member))
 
 

@@ -20,6 +20,7 @@ PRIVATE = {
     "_execute_task": "mode.services:Service._execute_task",
     "_fetch_max_wait_ms": "aiokafka.consumer.fetcher:Fetcher.__init__",
     "_fetcher": "aiokafka.consumer.consumer:AIOKafkaConsumer.start",
+    "_builder": "aiokafka.producer.message_accumulator:BatchBuilder",
     "_generation_id": "faust.tables.recovery:Recovery.on_rebalance",
     "_get_active_partitions": "faust.transport.consumer:Consumer._get_active_partitions",
     "_is_changelog_tp": "faust.transport.consumer:Consumer._is_changelog_tp",

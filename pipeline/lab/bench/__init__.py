@@ -11,7 +11,8 @@
     known           groups whose tables know leads from the start
     clock           from counts and times to a rate (pure)
     result          runs, figures, medians, ratios (pure)
-    report          everything that was measured, and its file
+    report          everything that was measured, and its files
+    plot            what is drawn (pure)
     table           what is shown in the terminal (pure)
 
 Each benchmark is a coroutine function that takes an `Installation` and returns a `Benchmark`.

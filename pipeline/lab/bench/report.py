@@ -1,4 +1,4 @@
-"""Everything that was measured in one run, and its file."""
+"""Everything that was measured in one run, and its files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline.lab import bars
+from pipeline.lab.bench.plot import COLUMNS, panels
 from pipeline.lab.bench.result import Benchmark
 from pipeline.lab.bench.sizes import Sizes
 from pipeline.lab.kafka import PARTITIONS
@@ -31,10 +33,12 @@ class Report:
     benchmarks: Sequence[Benchmark]
 
     def write(self, directory: Path) -> Path:
-        """Write it to a new file in `directory`, and return its path."""
+        """Write it to new files in `directory`: JSON, and a plot of what can be drawn; returns the path of the JSON."""
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / f"{self.started_at:%Y%m%dT%H%M%SZ}.json"
         path.write_text(json.dumps(self.as_json(), indent=2) + "\n")
+        if drawn := panels(self.benchmarks):
+            path.with_suffix(".svg").write_text(bars.standalone(bars.svg(drawn, columns=COLUMNS)), encoding="utf-8")
         return path
 
     def as_json(self) -> dict[str, Any]:

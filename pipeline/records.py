@@ -1,25 +1,47 @@
-"""Records whose headers have names that are not UTF-8 are read like all others: such a byte is shown as `\\xff`.
+"""How every consumer of this product reads records: any header names, and fast.
 
-Kafka takes any bytes there. aiokafka decodes them strictly, raises in the middle of a fetch, and never gets past the
-record: one of it would stop every worker that reads its partition, whoever has sent it.
+Kafka takes any bytes as the name of a header. aiokafka decodes them strictly, raises in the middle of a fetch, and
+never gets past the record: one of it would stop every worker that reads its partition, whoever has sent it. Here such
+a byte is shown as `\\xff`.
+
+aiokafka goes through four calls for each record, and makes a dataclass of eleven fields of it. Here it is one call and
+a struct of what is used, in less than half the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-__all__ = ["read_any_header_names"]
+__all__ = ["Record", "install_reader"]
 
 
-def read_any_header_names() -> None:
+def install_reader() -> None:
     """From now on, for every consumer of this process."""
     fetcher.MemoryRecords = _Kept
     fetcher.PartitionRecords = _PartitionRecords
+
+
+# gc=False: it holds nothing that could hold it.
+class Record(msgspec.Struct, gc=False):
+    """A record as it came from the broker: what is used of aiokafka's `ConsumerRecord`, under the same names.
+
+    The timestamp is in milliseconds since the epoch; its type is 1 where it is the broker's.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
 
 
 class _Kept:
@@ -37,15 +59,24 @@ class _PartitionRecords(fetcher.PartitionRecords):
     """Goes on with a slower reader where aiokafka's fast one gives up."""
 
     _records: Any
+    _records_iterator: Iterator[Record]
 
-    def __next__(self) -> Any:
+    def __iter__(self) -> Iterator[Record]:
+        return self._records_iterator
+
+    def _unpack_records(self) -> Iterator[Record]:
         try:
-            return super().__next__()
+            yield from super()._unpack_records()
         except UnicodeDecodeError:
             # What its batch has given already lies before `next_fetch_offset`, and is passed over.
             self._records = _LenientRecords(self._records.raw, self.next_fetch_offset)
-            self._records_iterator: Iterator[Any] = self._unpack_records()
-            return super().__next__()
+            yield from super()._unpack_records()
+
+    def _consumer_record(self, tp: Any, record: Any) -> Record:
+        return Record(
+            tp.topic, tp.partition, record.offset, record.timestamp, record.timestamp_type, record.key, record.value,
+            tuple(record.headers),
+        )  # fmt: skip
 
 
 class _LenientRecords(_MemoryRecordsPy):

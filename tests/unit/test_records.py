@@ -10,7 +10,7 @@ from aiokafka.consumer import fetcher
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
-from pipeline.header_names import read_any_header_names
+from pipeline.records import install_reader
 
 NONE, GZIP = 0, 1
 
@@ -19,7 +19,7 @@ NONE, GZIP = 0, 1
 def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MemoryRecords", "PartitionRecords"):
         monkeypatch.setattr(fetcher, name, getattr(fetcher, name))
-    read_any_header_names()
+    install_reader()
 
 
 def batch(first: int, *headers: list[tuple[str, bytes]], codec: int = NONE) -> bytes:
@@ -71,7 +71,7 @@ def test_a_compressed_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
     unpack = default_records.gzip_decode
     monkeypatch.setattr(default_records, "gzip_decode", lambda data: unpack(data).replace(b"a", b"\xff"))
-    from pipeline.header_names import _LenientRecords
+    from pipeline.records import _LenientRecords
 
     (one,) = _LenientRecords(raw, 0).next_batch()
     assert one.headers == [("\\xff", b"1")]
