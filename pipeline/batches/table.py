@@ -82,19 +82,8 @@ class BatchStore(StockStore):
         offset, log_id = value.split(b" ")
         return int(offset) if bytes.fromhex(log_id.decode()) == self.log_id else None
 
-    def write(
-        self,
-        partition: int,
-        entries: Mapping[bytes, bytes | None],
-        next_offset: int | None,
-        *,
-        is_logged: bool = True,
-    ) -> None:
+    def write(self, partition: int, entries: Mapping[bytes, bytes | None], next_offset: int | None) -> None:
         """Put (or delete, for None) `entries` and, if given, the new `next_offset`, all or nothing.
-
-        What is not logged (in RocksDB's write-ahead log) is lost when the process is killed before it comes into a
-        file: all writes from some one on, and their offsets with them, since each is wholly in one file, and files are
-        written in order. It takes a quarter less processor time, for whoever can read the changelog again.
 
         Raises:
             Fatal: RocksDB refuses; its text is in the message.
@@ -105,15 +94,39 @@ class BatchStore(StockStore):
                 changes.delete(key)
             else:
                 changes.put(key, value)
-        if next_offset is not None:
-            changes.put(self.offset_key, b"%d %s" % (next_offset, self.log_id.hex().encode()))
+        # Else a kill could lose what was not logged, and keep this.
+        self.flush(partition)
+        self._write(partition, changes, next_offset)
+
+    def apply(self, partition: int, records: Sequence[Any], next_offset: int, *, is_logged: bool) -> None:
+        """Put (or delete, for a value of None) what `records` of the changelog say, and `next_offset`, all or nothing.
+
+        What is not logged (in RocksDB's write-ahead log) is lost when the process is killed before it comes into a
+        file: all writes from some one on, and their offsets with them, since each is wholly in one file, and files are
+        written in order. It takes a quarter less processor time, for whoever can read the changelog again.
+
+        Raises:
+            Fatal: RocksDB refuses; its text is in the message.
+        """
+        changes = rocksdict.WriteBatch(raw_mode=True)
+        put = changes.put
+        for record in records:
+            value = record.value
+            if value is None:
+                changes.delete(record.key)
+            else:
+                put(record.key, value)
         if is_logged:
-            # Else a kill could lose what was not logged, and keep this.
             self.flush(partition)
         else:
             self._unlogged.add(partition)
+        self._write(partition, changes, next_offset, None if is_logged else _UNLOGGED)
+
+    def _write(self, partition: int, changes: Any, next_offset: int | None, options: Any = None) -> None:
+        if next_offset is not None:
+            changes.put(self.offset_key, b"%d %s" % (next_offset, self.log_id.hex().encode()))
         with self._fatal("written"):
-            self._db_for_partition(partition).write(changes, None if is_logged else _UNLOGGED)
+            self._db_for_partition(partition).write(changes, options)
 
     def flush(self, partition: int) -> None:
         """Have everything that was not logged in files."""
@@ -287,8 +300,7 @@ class BatchTable(faust.Table[bytes, bytes]):
         """Apply a batch of the changelog itself, during recovery."""
         if batch.tp.topic != self.changelog_topic_name:
             raise Fatal(f"a batch of {batch.tp.topic} was about to be applied to the table {self.name}")
-        entries = {record.key: record.value for record in batch.records}
-        self.data.write(batch.tp.partition, entries, batch.next_offset, is_logged=is_logged)
+        self.data.apply(batch.tp.partition, batch.records, batch.next_offset, is_logged=is_logged)
 
     def apply_changelog_batch(self, batch: Any) -> None:
         """Nothing: the stock recovery's buffers are not used."""

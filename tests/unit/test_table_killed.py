@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.batches.table import WRITE_BUFFER_SIZE_BYTES, BatchStore
+from tests.unit.engine import record
 from tests.unit.test_table import new_store
 
 ENTRIES = 5_000
@@ -36,7 +37,10 @@ def name(number: int) -> bytes:
 def put(store: BatchStore, number: int, *, is_logged: bool) -> None:
     """Write number `number`: entries, and the offset behind them."""
     numbers = range(number * ENTRIES, (number + 1) * ENTRIES)
-    store.write(0, {name(n): VALUE for n in numbers}, numbers.stop, is_logged=is_logged)
+    if is_logged:
+        store.write(0, {name(n): VALUE for n in numbers}, numbers.stop)
+    else:
+        store.apply(0, [record(n, key=name(n), value=VALUE) for n in numbers], numbers.stop, is_logged=False)
 
 
 def killed(directory: Path, *, unlogged: int, logged: int) -> BatchStore:
