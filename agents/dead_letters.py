@@ -16,4 +16,4 @@ async def dead_letters(batch: Batch) -> None:
     """Remember the letters of the batch."""
     known = table.known(batch.tp.partition, (record.key for record in batch.records))
     learned = remember(batch.records, known, group=settings.app_id, common_topic=CAPTURED)
-    table.put_acknowledged(batch, learned, await table.log_many(batch, learned))
+    table.put_acknowledged(batch, await table.log_many(batch, learned))

@@ -19,9 +19,9 @@ async def dedupe(batch: Batch) -> None:
     decision = decide(batch.records, entries, window_ms=settings.dedupe_window * 1000)
     accepted = [(record.key, record.value, record.headers) for record in decision.forward]
     rejected = [dead_letter(r, group=settings.app_id, reason=why, detail=what) for r, why, what in decision.rejected]
-    span, *_ = await together(
+    logged, *_ = await together(
         seen.log_many(batch, decision.learned),
         app.appender.append(batch, ACCEPTED, accepted),
         app.appender.append(batch, DEAD_LETTER, rejected),
     )
-    seen.put_acknowledged(batch, decision.learned, span)
+    seen.put_acknowledged(batch, logged)

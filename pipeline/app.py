@@ -37,6 +37,8 @@ __all__ = ["app", "settings"]
 HEARTBEATS_PER_SESSION = 5
 #: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
 PRODUCE_TIMEOUT_S = 5.0
+#: Faust's default.
+REQUEST_TIMEOUT_S = 90.0
 BROKER_RETRY_S = 0.5
 #: Modules of the engine whose lines only say that a service starts or stops.
 SERVICES = ("app", "fetch", "table", "watched")
@@ -76,6 +78,8 @@ def _take_place(slot: Slot) -> None:
         app.conf.datadir = slot.state_dir
         if settings.static_membership:
             app.conf.consumer_group_instance_id = instance_id(slot, str(app.conf.canonical_url))
+        else:
+            app.member_note = slot.state_dir / "member-id"  # the slot is locked, so whoever had it is over
     _require_place(slot)
     # Faust's banner was printed before and shows the defaults.
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
@@ -159,6 +163,8 @@ app = BatchApp(
     topic_partitions=settings.partitions,
     table_standby_replicas=settings.standby_replicas,
     broker_session_timeout=settings.session_timeout_s,
+    # A longer session is refused by Faust, in a traceback.
+    broker_request_timeout=max(REQUEST_TIMEOUT_S, settings.session_timeout_s),
     broker_heartbeat_interval=settings.session_timeout_s / HEARTBEATS_PER_SESSION,
     producer_request_timeout=PRODUCE_TIMEOUT_S,
     web_port=settings.web_port,

@@ -11,8 +11,10 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
     lanes       partitions beside each other; one bad record stops no other
     producer    appended means acknowledged
     table       RocksDB that never runs ahead of its changelog
+    reread      what else stands in a changelog
     recovery    tables after a rebalance
     passing     which errors of the broker pass by themselves
+    former      the process that was here before leaves the group
     identity    which log is this?
     watched     services whose tasks may not end
     noise       a readable log while a broker is away

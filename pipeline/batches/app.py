@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
@@ -105,6 +106,9 @@ class BatchApp(faust.App):
             **options,
         )
         self.grace_s = grace_s
+        #: Where to keep the member id for the process that takes this one's place; None: it is not let go of before its
+        #: session is over. Set it only where two processes cannot have the same place.
+        self.member_note: Path | None = None
         #: Endpoints to add to the worker's web server (aiohttp's `RouteDef`s).
         self.routes: list[Any] = []
         #: What every request and answer of it passes through, the outermost first (aiohttp's middlewares).

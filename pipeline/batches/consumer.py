@@ -218,6 +218,7 @@ class BatchConsumer(Watched, StockConsumer):
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Take the new assignment; the recovery begins with it."""
         self._is_revoked = False
+        self._thread.note_member()
         await super().on_partitions_assigned(assigned, generation_id)
 
     async def begin(self, positions: Mapping[TP, int], held: Mapping[TP, Log] | None = None) -> None:
@@ -286,12 +287,18 @@ class BatchConsumer(Watched, StockConsumer):
         await self.begin(*await self.source_positions())
 
     async def source_positions(self) -> tuple[dict[TP, int], dict[TP, Log]]:
-        """Where to begin with each assigned source partition; raises `PositionLost`.
+        """`positions` of what the broker says of the assigned source partitions."""
+        return self.positions(await self._thread.logs(self.source_tps()))
+
+    def source_tps(self) -> frozenset[TP]:
+        """The assigned partitions that are of no changelog."""
+        return frozenset(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
+
+    def positions(self, logs: Mapping[TP, Log]) -> tuple[dict[TP, int], dict[TP, Log]]:
+        """Where to begin with each source partition, given how it stands; raises `PositionLost`.
 
         Then the logs of those whose positions are kept elsewhere.
         """
-        tps = frozenset(tp for tp in self.assignment() if not self._is_changelog_tp(tp))
-        logs = await self._thread.logs(tps)
         held = {tp: log for tp, log in logs.items() if tp.topic in self.app.positions}
         return {tp: self._position(tp, log) for tp, log in logs.items() if tp not in held}, held
 

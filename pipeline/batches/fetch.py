@@ -19,6 +19,7 @@ from faust.types import TP
 from mode import Service
 
 from pipeline.batches.batch import STATUS_HUNG, Refused
+from pipeline.batches.former import leave_as_former, note_member
 from pipeline.batches.identity import log_ids
 
 __all__ = ["FETCH_TIMEOUT_S", "BatchConsumerThread", "Log", "Slice"]
@@ -77,9 +78,16 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         """Start aiokafka's consumer."""
         self._wake = asyncio.Event()
         await super().on_start()
-        fetcher = self._ensure_consumer()._fetcher
-        fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
-        fetcher._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        consumer = self._ensure_consumer()
+        consumer._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+        consumer._fetcher._fetch_max_wait_ms = FETCH_MAX_WAIT_MS
+        if self.app.member_note is not None:
+            await leave_as_former(consumer._coordinator, self.app.member_note)
+
+    def note_member(self) -> None:
+        """Keep the member id of this process for the next one, which may have to let it leave the group."""
+        if self.app.member_note is not None:
+            note_member(self._ensure_consumer()._coordinator, self.app.member_note)
 
     async def call_thread(self, fun: Any, *args: Any, **kwargs: Any) -> Any:
         """Run `fun` in the thread. The stock method has two places only: a fetch and a commit would block a seek."""
@@ -211,8 +219,8 @@ class BatchConsumerThread(AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         asked = [TopicPartition(tp.topic, tp.partition) for tp in tps]
         stored: Mapping[TopicPartition, OffsetAndMetadata] = await consumer._coordinator.fetch_committed_offsets(asked)
-        starts = await consumer.beginning_offsets(asked)
-        ends = await consumer.end_offsets(asked)
+        # Afterwards: what a stored offset stands for lies before the ends then.
+        starts, ends = await asyncio.gather(consumer.beginning_offsets(asked), consumer.end_offsets(asked))
         return {tp: Log(stored[tp].offset if tp in stored else None, starts[tp], ends[tp]) for tp in tps}
 
     async def seek_all(self, positions: Mapping[TP, int]) -> None:

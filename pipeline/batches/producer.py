@@ -96,8 +96,10 @@ class Appender:
             logger.info("The broker acknowledges again, after %.1f s", away_s)
 
 
-async def together(*work: Coroutine[Any, Any, tuple[int, int]]) -> list[tuple[int, int]]:
-    """Run several appends at once. When one raises, the others are cancelled and awaited, then it raises."""
+async def together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run several appends at once, for what they return. When one raises, the others are cancelled and awaited, then it
+    raises.
+    """
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return await asyncio.gather(*tasks)

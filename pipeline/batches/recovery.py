@@ -92,11 +92,12 @@ class BatchRecovery(Watched, Recovery):
         changelogs = frozenset(self.active_tps)
         # A standby has the changelog of a partition without the rest of it.
         self._check_partitions(app.consumer.assignment() - self.standby_tps)
-        # Before the ends of the changelogs: what a stored offset stands for is in the changelog by then.
-        positions, held = await app.consumer.source_positions()
+        logs = await self._logs(app.consumer, changelogs | self.standby_tps)
+        positions, held = app.consumer.positions({tp: logs[tp] for tp in app.consumer.source_tps()})
         if changelogs:
-            await self._read_changelogs(app.consumer, changelogs)
-        followed = await self._standby_positions(app.consumer)
+            await self._read_changelogs(app.consumer, {tp: logs[tp] for tp in changelogs})
+        # The consumer goes on from there, to whatever their ends are by then.
+        followed = {tp: self._start(tp, logs[tp]) for tp in self.standby_tps}
         await app.on_rebalance_complete.send()
         for table in self.tables.values():
             await table.on_recovery_completed(self.actives_for_table[table], self.standbys_for_table[table])
@@ -127,28 +128,27 @@ class BatchRecovery(Watched, Recovery):
         app.flow_control.resume()  # clears the queues, so it comes before the first delivery
         app.consumer.resume_flow()
 
-    async def _read_changelogs(self, consumer: BatchConsumer, tps: frozenset[TP]) -> None:
-        logs = await self._logs(consumer, tps)
-        positions = {tp: self._start(tp, log) for tp, log in logs.items()}
-        ends = {tp: log.end for tp, log in logs.items()}
-        await consumer.begin(positions)
-        consumer.resume_partitions(tps)
-        self._flow(self.app)
-        await cast(Any, self.app)._fetcher.maybe_start()
-        await self._apply_until(consumer, ends)
-        consumer.stop_flow()
-
-    async def _standby_positions(self, consumer: BatchConsumer) -> dict[TP, int]:
-        """Where to go on with each changelog for which this worker is the standby."""
-        tps = frozenset(self.standby_tps)
-        logs = await self._logs(consumer, tps) if tps else {}
-        return {tp: self._start(tp, log) for tp, log in logs.items()}
-
     async def _logs(self, consumer: BatchConsumer, changelogs: frozenset[TP]) -> Mapping[TP, Log]:
-        ids = await consumer._thread.topic_ids(frozenset(tp.topic for tp in changelogs))
+        """How all partitions stand, asked at once: the sources and `changelogs`."""
+        thread, topics = consumer._thread, frozenset(tp.topic for tp in changelogs)
+        logs, ids = await asyncio.gather(
+            thread.logs(consumer.source_tps() | changelogs), thread.topic_ids(topics) if topics else _no_ids()
+        )
         for tp in changelogs:
             self._table(tp).data.log_id = ids[tp.topic]
-        return await consumer._thread.logs(changelogs)
+        return logs
+
+    async def _read_changelogs(self, consumer: BatchConsumer, logs: Mapping[TP, Log]) -> None:
+        positions = {tp: self._start(tp, log) for tp, log in logs.items()}
+        await consumer.begin(positions)
+        consumer.resume_partitions(frozenset(logs))
+        self._flow(self.app)
+        await cast(Any, self.app)._fetcher.maybe_start()
+        await self._apply_until(consumer, {tp: log.end for tp, log in logs.items()})
+        consumer.stop_flow()
+        for tp in logs:
+            self._table(tp).data.flush(tp.partition)
+            await asyncio.sleep(0)
 
     def _start(self, tp: TP, log: Log) -> int:
         """Where to read on, after what the database has. One that does not fit its changelog is rebuilt."""
@@ -171,7 +171,8 @@ class BatchRecovery(Watched, Recovery):
                 # Not `wait_for`: when its time is up just as an event arrives, the event would be lost.
                 await asyncio.wait({arrival}, timeout=IDLE_S)
                 if arrival.done():
-                    self._apply(consumer, arrival.result())
+                    # Killed, it reads the changelog again from where the database is complete.
+                    self._apply(consumer, arrival.result(), is_logged=False)
                     arrival = asyncio.ensure_future(queue.get())
         finally:
             arrival.cancel()
@@ -184,10 +185,10 @@ class BatchRecovery(Watched, Recovery):
         while self.standby_tps:
             self._apply(consumer, await self.tables.changelog_queue.get())
 
-    def _apply(self, consumer: BatchConsumer, event: Any) -> None:
+    def _apply(self, consumer: BatchConsumer, event: Any, *, is_logged: bool = True) -> None:
         batch: Batch = event.value
         if not batch.epoch.over:
-            self._table(batch.tp).apply(batch)
+            self._table(batch.tp).apply(batch, is_logged=is_logged)
             consumer.ack(event.message)
 
     def _count(self, consumer: BatchConsumer, ends: Mapping[TP, int]) -> int:
@@ -199,6 +200,10 @@ class BatchRecovery(Watched, Recovery):
 
     def flush_buffers(self) -> None:
         """Nothing: there are no buffers."""
+
+
+async def _no_ids() -> dict[str, bytes]:
+    return {}
 
 
 class BatchTables(TableManager):

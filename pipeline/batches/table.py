@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import faust
 import rocksdict
@@ -22,8 +22,9 @@ from faust.types import TP
 
 from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Fatal
 from pipeline.batches.producer import Entry
+from pipeline.batches.reread import reread
 
-__all__ = ["BatchStore", "BatchTable"]
+__all__ = ["BatchStore", "BatchTable", "Logged"]
 
 #: RocksDB's own defaults in Faust are 2 GiB of cache and 192 MiB of write buffers for each partition.
 CACHE_SIZE_BYTES = 64 * 1024 * 1024
@@ -34,6 +35,9 @@ SWEEP_ENTRIES = 2000
 
 #: One cache for the tables of all partitions.
 _cache = rocksdict.Cache(CACHE_SIZE_BYTES)
+
+_UNLOGGED: Any = rocksdict.WriteOptions()
+_UNLOGGED.disable_wal = True
 
 
 class _Options(RocksDBOptions):
@@ -60,6 +64,8 @@ class BatchStore(StockStore):
         self.rocksdb_options = _Options()
         #: Which changelog the databases are made from: the id of its topic.
         self.log_id = b""
+        #: Databases with writes that are neither in a file nor in RocksDB's log.
+        self._unlogged: set[int] = set()
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, None where there is none. Raises `Fatal` when RocksDB cannot read."""
@@ -88,10 +94,46 @@ class BatchStore(StockStore):
                 changes.delete(key)
             else:
                 changes.put(key, value)
+        # Else a kill could lose what was not logged, and keep this.
+        self.flush(partition)
+        self._write(partition, changes, next_offset)
+
+    def apply(self, partition: int, records: Sequence[Any], next_offset: int, *, is_logged: bool) -> None:
+        """Put (or delete, for a value of None) what `records` of the changelog say, and `next_offset`, all or nothing.
+
+        What is not logged (in RocksDB's write-ahead log) is lost when the process is killed before it comes into a
+        file: all writes from some one on, and their offsets with them, since each is wholly in one file, and files are
+        written in order. It takes a quarter less processor time, for whoever can read the changelog again.
+
+        Raises:
+            Fatal: RocksDB refuses; its text is in the message.
+        """
+        changes = rocksdict.WriteBatch(raw_mode=True)
+        put = changes.put
+        for record in records:
+            value = record.value
+            if value is None:
+                changes.delete(record.key)
+            else:
+                put(record.key, value)
+        if is_logged:
+            self.flush(partition)
+        else:
+            self._unlogged.add(partition)
+        self._write(partition, changes, next_offset, None if is_logged else _UNLOGGED)
+
+    def _write(self, partition: int, changes: Any, next_offset: int | None, options: Any = None) -> None:
         if next_offset is not None:
             changes.put(self.offset_key, b"%d %s" % (next_offset, self.log_id.hex().encode()))
         with self._fatal("written"):
-            self._db_for_partition(partition).write(changes)
+            self._db_for_partition(partition).write(changes, options)
+
+    def flush(self, partition: int) -> None:
+        """Have everything that was not logged in files."""
+        if partition in self._unlogged:
+            with self._fatal("written"):
+                self._db_for_partition(partition).flush(wait=True)
+            self._unlogged.discard(partition)
 
     def _read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
         with self._fatal("read"):
@@ -158,10 +200,21 @@ class BatchStore(StockStore):
 
     def _close(self, partition: int) -> None:
         db = self._dbs.pop(partition, None)
+        self._unlogged.discard(partition)
         if db is not None:
             db.close()
             del db
             gc.collect()
+
+
+class Logged(NamedTuple):
+    """What the changelog has, and the database is to get: entries by key, None for those that are deleted.
+
+    With them the database is complete up to `next_offset`; None: there is more in between, which a recovery reads.
+    """
+
+    entries: Mapping[bytes, bytes | None]
+    next_offset: int | None
 
 
 class BatchTable(faust.Table[bytes, bytes]):
@@ -195,8 +248,8 @@ class BatchTable(faust.Table[bytes, bytes]):
         """At most `limit` entries of `partition` in the order of their keys, from `start` on."""
         return self.data.scan(partition, start, limit)
 
-    async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> tuple[int, int]:
-        """Append `entries` to the changelog; returns its first and next offset once the broker has acknowledged.
+    async def log_many(self, batch: Batch, entries: Mapping[bytes, bytes]) -> Logged:
+        """Append `entries` to the changelog; returns what is to be put once the broker has acknowledged.
 
         Raises:
             LetGo: the partition is being let go.
@@ -204,24 +257,33 @@ class BatchTable(faust.Table[bytes, bytes]):
         """
         app: Any = self.app
         records: list[Entry] = [(key, value, ()) for key, value in entries.items()]
-        span: tuple[int, int] = await app.appender.append(batch, self.changelog_topic_name, records)
-        return span
+        first, following = await app.appender.append(batch, self.changelog_topic_name, records)
+        known = self.data.next_offset(batch.tp.partition) if entries else None
+        if known is None or (first == known and following - first == len(entries)):
+            return Logged(entries, None if known is None else following)
+        return await self._with_others(batch.tp.partition, entries, known, following)
 
-    def put_acknowledged(self, batch: Batch, entries: Mapping[bytes, bytes], span: tuple[int, int]) -> None:
-        """Put entries that stand in the changelog in `span`, as `log_many` returned it.
+    async def _with_others(
+        self, partition: int, entries: Mapping[bytes, bytes | None], known: int, following: int
+    ) -> Logged:
+        """What the changelog has from `known` on: not only `entries`, but also a try that was not acknowledged, or what
+        a worker wrote that had the partition before. A recovery would put all of it, in its order; so does this.
+        """
+        records = await reread(self.app, TP(self.changelog_topic_name, partition), known, following)
+        if records is None:
+            return Logged(entries, None)
+        return Logged({record.key: record.value for record in records}, following)
 
-        The database's offset advances only when nothing else stands there; otherwise a recovery reads that again.
+    def put_acknowledged(self, batch: Batch, logged: Logged) -> None:
+        """Put what stands in the changelog, as `log_many` returned it.
 
         Raises:
             LetGo: the partition is being let go.
             Fatal: RocksDB refuses.
         """
         batch.epoch.check()
-        if not entries:
-            return
-        partition, (first, following) = batch.tp.partition, span
-        is_contiguous = self.data.next_offset(partition) == first and following - first == len(entries)
-        self.data.write(partition, entries, following if is_contiguous else None)
+        if logged.entries:
+            self.data.write(batch.tp.partition, logged.entries, logged.next_offset)
 
     async def sweep(self, is_expired: Callable[[bytes], bool]) -> None:
         """Remove entries whose value is expired from the local databases, a few thousand at a time.
@@ -234,12 +296,11 @@ class BatchTable(faust.Table[bytes, bytes]):
                 start = self.data.sweep(partition, start, is_expired)
                 await asyncio.sleep(0)
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, batch: Batch, *, is_logged: bool = True) -> None:
         """Apply a batch of the changelog itself, during recovery."""
         if batch.tp.topic != self.changelog_topic_name:
             raise Fatal(f"a batch of {batch.tp.topic} was about to be applied to the table {self.name}")
-        entries = {record.key: record.value for record in batch.records}
-        self.data.write(batch.tp.partition, entries, batch.next_offset)
+        self.data.apply(batch.tp.partition, batch.records, batch.next_offset, is_logged=is_logged)
 
     def apply_changelog_batch(self, batch: Any) -> None:
         """Nothing: the stock recovery's buffers are not used."""

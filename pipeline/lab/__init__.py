@@ -23,6 +23,8 @@ Where to look:
     crm, topics_*       the database and the topics as the lab reads them
     bench/              `leads bench`: this product beside others doing the same work
     kafka               the broker's side: topics, loading, offsets
+    record_batches      records in record batches, to be sent more than once
+    partitioner         the partitions of thousands of keys at once (pure)
     bars                plots of bars
     machine             what a measurement was made on
     peers/              what its other contenders run: stock Faust, Quix Streams, Kafka Streams, plain loops

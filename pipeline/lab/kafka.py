@@ -10,22 +10,19 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
-from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.kafka import closed
+from pipeline.lab.record_batches import record_batches
 
 __all__ = ["PARTITIONS", "Kafka"]
 
 PARTITIONS = 8
-#: About 240 leads: what a busy producer collects while one request is on its way.
-RECORD_BATCH_SIZE_MAX_BYTES = 100_000
 #: Record batches on their way, so that a load of a million records does not pile up in memory.
 IN_FLIGHT_MAX = 64
 POLL_S = 0.05
 
 _NUMBERS = list(range(PARTITIONS))
-_partition = DefaultPartitioner()
 
 
 class Kafka:
@@ -68,14 +65,17 @@ class Kafka:
 
     async def append(self, topic: str, records: Iterable[tuple[bytes, bytes]]) -> None:
         """Append keys and values in order, each to the partition of its key."""
+        await self.send(topic, record_batches(records, PARTITIONS))
+
+    async def send(self, topic: str, batches: Iterable[tuple[int, Any]]) -> None:
+        """Append record batches in order, each to its partition."""
         await self.end(topic)  # waits for the leaders of a new topic
-        async with AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap, acks="all", max_batch_size=RECORD_BATCH_SIZE_MAX_BYTES
-        ) as producer:
-            loader = _Loader(producer, topic)
-            for name, value in records:
-                await loader.append(name, value)
-            await loader.finish()
+        in_flight: set[asyncio.Future[Any]] = set()
+        async with AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all") as producer:
+            for number, batch in batches:
+                in_flight.add(await producer.send_batch(batch, topic, partition=number))
+                in_flight = await _confirmed(in_flight, until_left=IN_FLIGHT_MAX)
+            await _confirmed(in_flight, until_left=0)
 
     async def end(self, topic: str) -> int:
         """How many records were ever appended to `topic`."""
@@ -116,38 +116,12 @@ class Kafka:
         return ends
 
 
-class _Loader:
-    """Fills one record batch for each partition and sends those that are full."""
-
-    def __init__(self, producer: AIOKafkaProducer, topic: str) -> None:
-        self._producer = producer
-        self._topic = topic
-        self._builders = [producer.create_batch() for _ in _NUMBERS]
-        self._in_flight: set[asyncio.Future[Any]] = set()
-
-    async def append(self, name: bytes, value: bytes) -> None:
-        number = _partition(name, _NUMBERS, _NUMBERS)
-        if self._builders[number].append(key=name, value=value, timestamp=None) is None:
-            await self._send(number)
-            assert self._builders[number].append(key=name, value=value, timestamp=None) is not None
-
-    async def finish(self) -> None:
-        for number in _NUMBERS:
-            await self._send(number)
-        await self._wait(until_left=0)
-
-    async def _send(self, number: int) -> None:
-        builder = self._builders[number]
-        self._builders[number] = self._producer.create_batch()
-        if builder.record_count():
-            self._in_flight.add(await self._producer.send_batch(builder, self._topic, partition=number))
-        await self._wait(until_left=IN_FLIGHT_MAX)
-
-    async def _wait(self, until_left: int) -> None:
-        while len(self._in_flight) > until_left:
-            done, self._in_flight = await asyncio.wait(self._in_flight, return_when=asyncio.FIRST_COMPLETED)
-            for sent in done:
-                sent.result()
+async def _confirmed(in_flight: set[asyncio.Future[Any]], *, until_left: int) -> set[asyncio.Future[Any]]:
+    while len(in_flight) > until_left:
+        done, in_flight = await asyncio.wait(in_flight, return_when=asyncio.FIRST_COMPLETED)
+        for sent in done:
+            sent.result()
+    return in_flight
 
 
 def _tps(topic: str) -> list[TopicPartition]:

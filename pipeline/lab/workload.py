@@ -59,11 +59,13 @@ class Workload:
         seed: another seed, other leads.
         count: records, repeats among them.
         random_ids: message ids are random, as of senders who make their own; else ordered by time.
+        first: the number of the first lead; the leads before it are none of these.
     """
 
     seed: int
     count: int
     random_ids: bool = False
+    first: int = 0
 
     def numbers(self) -> Iterator[int]:
         """The number of the lead in each record: the next new one, or an earlier one again."""
@@ -71,9 +73,9 @@ class Workload:
         for position in range(self.count):
             chance, choice, *_ = _draws(self.seed, b"position", position)
             if unique and chance < REPEATS * _DRAW_MAX:
-                yield choice % unique
+                yield self.first + choice % unique
             else:
-                yield unique
+                yield self.first + unique
                 unique += 1
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
@@ -84,13 +86,17 @@ class Workload:
 
     def unique_records(self) -> Iterator[tuple[bytes, bytes]]:
         """Key and value of each lead, once."""
-        for number in range(self.unique):
+        for number in range(self.first, self.first + self.unique):
             lead = self.lead(number)
             yield key(lead), encode(lead)
 
     def keys(self) -> Iterator[bytes]:
         """The keys of all leads, each once."""
-        return (f"default/{self.message_id(number)}".encode() for number in range(self.unique))
+        return (self.key(number) for number in range(self.first, self.first + self.unique))
+
+    def key(self, number: int) -> bytes:
+        """The key of the lead with this number."""
+        return f"default/{self.message_id(number)}".encode()
 
     @property
     def unique(self) -> int:
@@ -108,7 +114,9 @@ class Workload:
 
         It matters: random keys touch another page of every index with each row, ordered ones the same page again.
         """
-        digest = blake2b(b"id %d" % number, digest_size=16, key=b"%d" % self.seed).hexdigest()
+        hashing = _keyed(self.seed, 16).copy()
+        hashing.update(b"id %d" % number)
+        digest = hashing.hexdigest()
         if self.random_ids:
             return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-a{digest[17:20]}-{digest[20:]}"
         time_ms = f"{_EPOCH_MS + LEAD_EVERY_MS * number:012x}"
@@ -147,7 +155,15 @@ class Workload:
 
 def _draws(seed: int, what: bytes, index: int) -> tuple[int, ...]:
     """Six numbers below 2**32. A hash, because seeding a generator for each lead would take longer than the lead."""
-    return _DRAWS.unpack(blake2b(b"%b %d" % (what, index), digest_size=_DRAWS.size, key=b"%d" % seed).digest())
+    hashing = _keyed(seed, _DRAWS.size).copy()
+    hashing.update(b"%b %d" % (what, index))
+    return _DRAWS.unpack(hashing.digest())
+
+
+@lru_cache(maxsize=16)
+def _keyed(seed: int, size: int) -> blake2b:
+    """The hash before its first byte: to copy it takes half as long as to make it."""
+    return blake2b(digest_size=size, key=b"%d" % seed)
 
 
 @lru_cache(maxsize=16)

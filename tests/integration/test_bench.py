@@ -15,17 +15,31 @@ from pipeline.lab.bench.peers import PLAIN_COPY, PLAIN_ROWS, QUIX, QUIX_BYTES, Q
 from pipeline.lab.bench.postgresql import OURS_QUIX_TABLE
 from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE
 from pipeline.lab.bench.run import BENCHMARKS
+from pipeline.lab.bench.scaleout import ONE, TWO
 from pipeline.lab.bench.sink import CONTENDERS
+from pipeline.lab.bench.sizes import QUICK
 from tests.integration.installation import ROOT
 
 #: Without a JDK one contender is left out, with a sentence.
 HAS_JDK = shutil.which("javac") is not None
+MANY, FEW = (f"{keys:,} known keys" for keys in (QUICK.recovery_ours, QUICK.growth_few))
 ORDERS = {
     "dedupe": (OURS, QUIX, QUIX_BYTES, *([STREAMS] if HAS_JDK else []), PLAIN_COPY, STOCK, STOCK_TAKE),
     "path": (OURS, STOCK, STOCK_TAKE),
     "postgresql": (OURS, OURS_QUIX_TABLE, QUIX_ROWS, PLAIN_ROWS),
     "sink": CONTENDERS,
     "recovery": (OURS, STOCK),
+    "growth": (MANY, FEW),
+    "scaleout": (ONE, TWO),
+}
+FIGURES = {
+    "recovery": (
+        f"rate of {OURS}",
+        f"ready with {QUICK.recovery_ours:,} keys on its disk, after SIGTERM",
+        f"ready with {QUICK.recovery_ours:,} keys on its disk, after SIGKILL",
+    ),
+    "growth": (f"peak RSS, {MANY}", f"idle worker, {MANY}"),
+    "scaleout": ("processor time for a lead, two to one",),
 }
 
 
@@ -46,6 +60,7 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
     assert f"{name}: " in done.stdout
     assert [run["contender"] for run in found["runs"]] == list(ORDERS[name]), found["left_out"]
     assert len(found["left_out"]) == (0 if HAS_JDK or name != "dedupe" else 1)
+    assert [figure["name"] for figure in found["figures"]] == list(FIGURES.get(name, ()))
     for run in found["runs"]:
         assert run["rate"] > 0
         assert run["peak_rss_mib"] > 0

@@ -51,6 +51,15 @@ def test_records_before_and_behind_come_once_and_in_order() -> None:
     ]  # fmt: skip
 
 
+def test_of_a_changelog_there_are_keys_values_and_offsets() -> None:
+    raw = odd(batch(3, [], [("odd", b"1")]))
+    records = fetcher.PartitionRecords(
+        TopicPartition("leads-seen-changelog", 0), fetcher.MemoryRecords(raw), [], 3, None, None, False, 0
+    )
+    found = [(one.offset, one.timestamp, one.key, one.value) for one in records]
+    assert found == [(3, 1000, b"key 3", b"value"), (4, 1001, b"key 4", b"value")]
+
+
 def test_a_fetch_that_begins_in_the_middle_of_a_batch() -> None:
     raw = odd(batch(10, [("odd", b"1")], [("odd", b"2")], [("odd", b"3")]))
     records = read(raw, start=11)

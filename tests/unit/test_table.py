@@ -8,13 +8,18 @@ import faust
 import pytest
 
 from pipeline.batches.table import SWEEP_ENTRIES, BatchStore
+from tests.unit.engine import record
+
+
+def new_store(directory: Path) -> BatchStore:
+    app = faust.App("table-test", datadir=directory, store="rocksdb://")
+    table = app.Table("numbers", key_type=bytes, value_type=bytes)
+    return BatchStore("rocksdb://", app, table, table_name="numbers", key_type=bytes, value_type=bytes)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> BatchStore:
-    app = faust.App("table-test", datadir=tmp_path, store="rocksdb://")
-    table = app.Table("numbers", key_type=bytes, value_type=bytes)
-    return BatchStore("rocksdb://", app, table, table_name="numbers", key_type=bytes, value_type=bytes)
+    return new_store(tmp_path)
 
 
 def test_entries_and_offset_are_written_together(store: BatchStore) -> None:
@@ -26,6 +31,16 @@ def test_entries_and_offset_are_written_together(store: BatchStore) -> None:
     assert store.get_many(3, [b"a"]) == [None]
     assert store.next_offset(3) == 7
     assert store.next_offset(4) is None
+
+
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_records_of_the_changelog_are_applied_in_their_order(store: BatchStore, is_logged: bool) -> None:
+    store.write(0, {b"a": b"1", b"b": b"1"}, 4)
+    pairs = [(b"a", b"2"), (b"b", None), (b"c", b"1"), (b"a", b"3")]
+    records = [record(4 + number, key=key, value=value) for number, (key, value) in enumerate(pairs)]
+    store.apply(0, records, 9, is_logged=is_logged)
+    assert store.get_many(0, [b"a", b"b", b"c"]) == [b"3", None, b"1"]
+    assert store.next_offset(0) == 9
 
 
 def test_a_database_made_from_another_changelog_is_new(store: BatchStore) -> None:

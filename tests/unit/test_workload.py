@@ -49,6 +49,14 @@ def test_the_keys_are_those_of_the_records_each_once() -> None:
     assert set(keys) == {name for name, _ in SMALL.records()}
 
 
+def test_later_leads_are_none_of_those_before() -> None:
+    later = Workload(1, 2_000, first=SMALL.unique)
+    assert set(later.keys()) == {name for name, _ in later.records()} == {name for name, _ in later.unique_records()}
+    assert not set(later.keys()) & set(SMALL.keys())
+    assert min(later.keys()) > max(SMALL.keys())
+    assert later.key(SMALL.unique) == next(later.keys())
+
+
 def test_an_empty_workload_has_no_leads() -> None:
     assert Workload(1, 0).unique == 0
     assert list(Workload(1, 0).records()) == []

@@ -7,7 +7,10 @@
     postgresql      `postgresql`: from captured leads to rows in PostgreSQL
     peers           the contenders that are not ours, and which of them can run here
     sink            `sink`: from accepted leads to a database
-    recovery        `recovery`: a table from its changelog
+    recovery        `recovery`: a table from its changelog, and a start with the table
+    growth          `growth`: dedupe with a large table beside a small one; idle with the large one
+    scaleout        `scaleout`: two workers beside one
+    known           groups whose tables know leads from the start
     clock           from counts and times to a rate (pure)
     result          runs, figures, medians, ratios (pure)
     report          everything that was measured, and its files

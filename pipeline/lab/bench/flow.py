@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from pipeline import topics
 from pipeline.lab.bench.clock import Clock, Reading
@@ -22,7 +23,7 @@ from pipeline.lab.workload import Workload
 from pipeline.sinks import sink_for
 from pipeline.topics import ACCEPTED, DEAD_LETTER
 
-__all__ = ["Flow", "Race", "dedupe", "path", "sqlite_rows", "watch"]
+__all__ = ["Flow", "Race", "Racer", "dedupe", "fresh_outputs", "path", "require_whole", "sqlite_rows", "timed", "watch"]
 
 #: A look at the broker takes it a millisecond: 2 % of one core.
 POLL_S = 0.05
@@ -71,12 +72,32 @@ async def _runs(at: Installation, name: str, leads: Mapping[str, int], peers: Pe
     return runs
 
 
+class Racer(Protocol):
+    """Who is timed: a `Worker`, or several that share the work."""
+
+    started_s: float
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds so far."""
+
+    @property
+    def peak_rss_mib(self) -> float:
+        """The most memory that a process of it ever had, in MiB."""
+
+    def check(self) -> None:
+        """Raise `LabError` when it has ended."""
+
+    def last_lines(self) -> str:
+        """The end of its log."""
+
+
 @dataclass(frozen=True)
 class Race:
     """One run of one contender.
 
     Attributes:
-        worker: the process.
+        worker: the process, or the processes.
         group: its consumer group.
         reads: the topics that the group must have committed to the end.
         begun: what starts the clock once it is not 0: in the path to SQLite, leads accepted before the first row.
@@ -86,7 +107,7 @@ class Race:
         settle_s: how long to wait for the commit once all results are there.
     """
 
-    worker: Process
+    worker: Racer
     group: str
     reads: tuple[str, ...]
     begun: Callable[[], Awaitable[int]]
@@ -131,7 +152,8 @@ class Flow:
             # It commits every 30 s, and what it does until then shows nothing.
             settle_s = 1.0 if contender == STREAMS else STALL_S
             race = Race(worker, name, reads, accepted_count, count, expected, self._limit_s, settle_s)
-            run = await self._measure(contender, workload, race)
+            # The dedupe is counted by what goes in, repeats too; the path by the rows that come out.
+            run = await timed(self._at.kafka, contender, race, records=None if self._writes_rows else workload.count)
         if contender == OURS:
             await self._require_exact(run, workload, crm)
         return run
@@ -139,9 +161,7 @@ class Flow:
     async def _prepare(self, contender: str, name: str, accepted: str, crm: Path) -> None:
         crm.parent.mkdir(parents=True)
         if contender == OURS:
-            await self._at.kafka.remove(ACCEPTED, DEAD_LETTER)
-            await topics.ensure(self._at.settings(self._agents, name))
-            await self._at.kafka.appear(ACCEPTED, DEAD_LETTER)
+            await fresh_outputs(self._at, self._agents, name)
             return
         await self._at.kafka.remove(accepted)
         await self._at.kafka.create(accepted)
@@ -159,39 +179,66 @@ class Flow:
         takes = contender == STOCK_TAKE
         return self._at.stock(name, name, captured, takes=takes, crm=crm if self._writes_rows else None)
 
-    async def _measure(self, contender: str, workload: Workload, race: Race) -> Run:
-        clock = Clock()
-        committed_s = await watch(self._at.kafka, race, clock)
-        if clock.first is None or clock.timed == 0:
-            raise LabError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
-        complete = committed_s is not None or clock.count >= race.expected
-        # The dedupe is counted by what goes in, repeats too; the path by the rows that come out.
-        scale = 1.0 if self._writes_rows else workload.count / (clock.count if complete else race.expected)
-        return Run(
-            contender=contender,
-            rate=clock.rate * scale,
-            seconds=clock.seconds,
-            cpu_s_per_100k=clock.cpu_s / (clock.timed * scale) * 100_000,
-            peak_rss_mib=race.worker.peak_rss_mib,
-            start_s=clock.first.time_s - race.worker.started_s,
-            committed_s=committed_s,
-            results=clock.count,
-            expected=race.expected,
-            complete=complete,
-        )
-
     async def _require_exact(self, run: Run, workload: Workload, crm: Path) -> None:
-        """Every lead once, and nothing else: a rate of wrong results is worth nothing."""
-        if run.committed_s is None:
-            raise LabError(
-                f"Our {self._name} did not finish: {run.results:,} of {run.expected:,} results, then a stall"
-            )
-        keys: Sequence[bytes | None]
-        keys = _keys(crm) if self._writes_rows else await self._at.kafka.keys(ACCEPTED)
-        if flaws := workload.flaws(keys):
-            raise LabError(f"Our {self._name} is wrong: {flaws}")
-        if letters := await self._at.kafka.end(DEAD_LETTER):
-            raise LabError(f"Our {self._name} is wrong: {letters} dead letters, there should be none")
+        await require_whole(self._at.kafka, self._name, run, workload, keys=_keys(crm) if self._writes_rows else None)
+
+
+async def fresh_outputs(at: Installation, agents: str, group: str) -> None:
+    """Make the topics that `group` writes to anew; nobody may be using them."""
+    await at.kafka.remove(ACCEPTED, DEAD_LETTER)
+    await topics.ensure(at.settings(agents, group))
+    await at.kafka.appear(ACCEPTED, DEAD_LETTER)
+
+
+async def require_whole(
+    kafka: Kafka, name: str, run: Run, workload: Workload, *, keys: Sequence[bytes | None] | None = None
+) -> None:
+    """Raise `LabError` unless a run of ours brought every lead once, and nothing else: a rate of wrong results is worth
+    nothing.
+
+    Args:
+        kafka: for what is in the topics.
+        name: of the benchmark.
+        run, workload: who ran, and on which leads.
+        keys: of the results; default: those in `lead-accepted`.
+    """
+    if run.committed_s is None:
+        raise LabError(f"Our {name} did not finish: {run.results:,} of {run.expected:,} results, then a stall")
+    if flaws := workload.flaws(await kafka.keys(ACCEPTED) if keys is None else keys):
+        raise LabError(f"Our {name} is wrong: {flaws}")
+    if letters := await kafka.end(DEAD_LETTER):
+        raise LabError(f"Our {name} is wrong: {letters} dead letters, there should be none")
+
+
+async def timed(kafka: Kafka, contender: str, race: Race, *, records: int | None) -> Run:
+    """Measure a race to its end.
+
+    Args:
+        kafka: for what is committed.
+        contender, race: who runs what.
+        records: how many go in, which is what the rate then counts; None: it counts results.
+
+    Raises:
+        LabError: the worker ended, or did too much at once to be timed.
+    """
+    clock = Clock()
+    committed_s = await watch(kafka, race, clock)
+    if clock.first is None or clock.timed == 0:
+        raise LabError(f"{contender}: the run is too short to be timed ({clock.count} results at once)")
+    complete = committed_s is not None or clock.count >= race.expected
+    scale = 1.0 if records is None else records / (clock.count if complete else race.expected)
+    return Run(
+        contender=contender,
+        rate=clock.rate * scale,
+        seconds=clock.seconds,
+        cpu_s_per_100k=clock.cpu_s / (clock.timed * scale) * 100_000,
+        peak_rss_mib=race.worker.peak_rss_mib,
+        start_s=clock.first.time_s - race.worker.started_s,
+        committed_s=committed_s,
+        results=clock.count,
+        expected=race.expected,
+        complete=complete,
+    )
 
 
 async def watch(kafka: Kafka, race: Race, clock: Clock) -> float | None:

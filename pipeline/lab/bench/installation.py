@@ -28,7 +28,9 @@ class Installation:
         sizes: how much each contender gets to do.
         leads: which leads; how many is up to each benchmark.
         say: takes a line about the progress.
-        loaded: how many leads each topic holds, so that it is loaded once.
+        groups: those whose tables know leads from the start, see `known`.
+        disks: data directories, as the names of `ours`, that have the table of such a group.
+        loaded: topics of captured leads, and how many they hold.
     """
 
     kafka: Kafka
@@ -37,16 +39,29 @@ class Installation:
     sizes: Sizes
     leads: Workload
     say: Callable[[str], None]
+    groups: set[str] = field(default_factory=set)
+    disks: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, int] = field(default_factory=dict)
 
     def ours(
-        self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "", app: str = "pipeline.app"
+        self,
+        name: str,
+        agents: str,
+        app_id: str,
+        *,
+        sink_url: str = "",
+        guarantee: str = "",
+        session_timeout_s: float = 10.0,
+        app: str = "pipeline.app",
     ) -> Worker:
-        """A worker of this product, or of a variant of its `app`, with a data directory of its own."""
+        """A worker of this product, or of a variant of its `app`, with a data directory of its own: that of the last
+        one with its name.
+        """
         environ = {
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
+            "LEADS_SESSION_TIMEOUT_S": str(session_timeout_s),
         }
         return Worker(app, environ, self.directory / f"{name}.log")
 
@@ -77,15 +92,25 @@ class Installation:
         topic = topics.CAPTURED if is_ours else f"{topics.CAPTURED}-{leads.count}"
         if self.loaded.get(topic) != leads.count:
             self.say(f"loading {leads.count:,} leads into {topic}")
-            await self.kafka.remove(topic)
             if contender == OURS:
-                await topics.ensure(self.settings("dedupe", "leads"))
-                await self.kafka.appear(topic)
+                await self.nothing_captured()
             else:
+                await self.kafka.remove(topic)
                 await self.kafka.create(topic)
             await self.kafka.append(topic, leads.records())
             self.loaded[topic] = leads.count
         return topic
+
+    async def nothing_captured(self) -> None:
+        """Make `lead-captured` anew; nobody may be using it."""
+        self.loaded.pop(topics.CAPTURED, None)
+        await self.kafka.remove(topics.CAPTURED)
+        await topics.ensure(self.settings("dedupe", "leads"))
+        await self.kafka.appear(topics.CAPTURED)
+
+    async def accepted(self) -> int:
+        """How many records there are in `lead-accepted`."""
+        return await self.kafka.end(topics.ACCEPTED)
 
     def told(self, benchmark: str, run: Run) -> Run:
         """Say what a run has found, and return it."""

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from pipeline.embedded import Broker, free_port
 from pipeline.lab.bench.flow import dedupe, path
+from pipeline.lab.bench.growth import growth
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.postgresql import postgresql
 from pipeline.lab.bench.recovery import recovery
 from pipeline.lab.bench.report import Report
 from pipeline.lab.bench.result import Benchmark
+from pipeline.lab.bench.scaleout import scaleout
 from pipeline.lab.bench.sink import sink
 from pipeline.lab.bench.sizes import Sizes
 from pipeline.lab.kafka import Kafka
@@ -31,6 +33,8 @@ BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "postgresql": postgresql,
     "sink": sink,
     "recovery": recovery,
+    "growth": growth,
+    "scaleout": scaleout,
 }
 BROKER_HEAP_MB = 1024
 SAMPLE_LEADS = 10_000

@@ -16,7 +16,11 @@ class Sizes:
         path_ours, path_stock, path_take: leads for the path to SQLite.
         sink: leads for the sink.
         postgresql: leads for the path to PostgreSQL.
-        recovery_ours, recovery_stock: keys in the changelog.
+        recovery_ours, recovery_stock: keys in the changelog; of ours, those that `growth` starts from, too.
+        growth_few: keys that the other table of `growth` starts from.
+        growth: leads in each run of `growth`.
+        growth_idle_s: how long a worker without work is looked at.
+        scaleout: leads in each run of `scaleout`.
         rounds: how often each contender runs.
         limit_s: longest steady state of one run.
     """
@@ -31,6 +35,10 @@ class Sizes:
     postgresql: int
     recovery_ours: int
     recovery_stock: int
+    growth_few: int
+    growth: int
+    growth_idle_s: float
+    scaleout: int
     rounds: int
     limit_s: float
 
@@ -44,8 +52,12 @@ FULL = Sizes(
     path_take=30_000,
     sink=400_000,
     postgresql=500_000,
-    recovery_ours=1_000_000,
+    recovery_ours=10_000_000,
     recovery_stock=200_000,
+    growth_few=100_000,
+    growth=1_000_000,
+    growth_idle_s=20.0,
+    scaleout=800_000,
     rounds=2,
     limit_s=90.0,
 )
@@ -60,6 +72,10 @@ QUICK = Sizes(
     postgresql=20_000,
     recovery_ours=100_000,
     recovery_stock=10_000,
+    growth_few=5_000,
+    growth=20_000,
+    growth_idle_s=3.0,
+    scaleout=40_000,
     rounds=1,
     limit_s=20.0,
 )

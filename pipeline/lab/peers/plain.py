@@ -21,13 +21,14 @@ import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from pipeline.lab.kafka import RECORD_BATCH_SIZE_MAX_BYTES
 from pipeline.lab.peers.quix_table import COLUMNS, TABLE
 from pipeline.lab.peers.tally import Tally
 
 __all__ = ["copy", "rows"]
 
 POLL_MS = 100
+#: As this product's; Kafka's default for the largest one is a little more.
+RECORD_BATCH_SIZE_MAX_BYTES = 1_000_000
 #: As many as this product's sink has.
 CONNECTIONS = 4
 #: Of all partitions.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
 import agents.dedupe  # noqa: F401
 from pipeline.app import app
 from pipeline.batches import Batch, Entry
+from pipeline.batches.table import Logged
 from pipeline.topics import ACCEPTED
 from tables.seen import seen
 from tests.integration.faulty import die
@@ -39,11 +40,11 @@ async def append(batch: Batch, topic: str, entries: Iterable[Entry]) -> tuple[in
     return span
 
 
-def put_acknowledged(batch: Batch, entries: Mapping[bytes, bytes], span: tuple[int, int]) -> None:
+def put_acknowledged(batch: Batch, logged: Logged) -> None:
     """Put, but not the last one."""
     if _place == "before-put" and next(_numbers) == _last:
         die()
-    _put(batch, entries, span)
+    _put(batch, logged)
 
 
 _patched: Any = app.appender
