@@ -6,6 +6,7 @@
     flow            `dedupe` and `path`: from captured leads on
     sink            `sink`: from accepted leads to a database
     recovery        `recovery`: a table from its changelog
+    capture         `capture`: leads over HTTP into lead-captured
     clock           from counts and times to a rate (pure)
     result          runs, figures, medians, ratios (pure)
     report          everything that was measured, and its file

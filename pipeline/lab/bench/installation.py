@@ -80,6 +80,14 @@ class Installation:
             self._loaded[topic] = leads.count
         return topic
 
+    async def emptied(self, agents: str, *names: str) -> None:
+        """Make topics of workers with these agents anew, without records."""
+        for name in names:
+            self._loaded.pop(name, None)
+        await self.kafka.remove(*names)
+        await topics.ensure(self.settings(agents, "leads"))
+        await self.kafka.appear(*names)
+
     def told(self, benchmark: str, run: Run) -> Run:
         """Say what a run has found, and return it."""
         until = "" if run.complete else ", stopped there"

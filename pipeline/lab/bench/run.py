@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.embedded import Broker, free_port
+from pipeline.lab.bench.capture import capture
 from pipeline.lab.bench.flow import dedupe, path
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.recovery import recovery
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "path": path,
     "sink": sink,
     "recovery": recovery,
+    "capture": capture,
 }
 BROKER_HEAP_MB = 1024
 SAMPLE_LEADS = 10_000

@@ -16,6 +16,7 @@ class Sizes:
         path_ours, path_stock, path_take: leads for the path to SQLite.
         sink: leads for the sink.
         recovery_ours, recovery_stock: keys in the changelog.
+        capture_single, capture_arrays: leads over HTTP.
         rounds: how often each contender runs.
         limit_s: longest steady state of one run.
     """
@@ -29,6 +30,8 @@ class Sizes:
     sink: int
     recovery_ours: int
     recovery_stock: int
+    capture_single: int
+    capture_arrays: int
     rounds: int
     limit_s: float
 
@@ -43,6 +46,8 @@ FULL = Sizes(
     sink=400_000,
     recovery_ours=1_000_000,
     recovery_stock=200_000,
+    capture_single=150_000,
+    capture_arrays=1_000_000,
     rounds=2,
     limit_s=90.0,
 )
@@ -56,6 +61,8 @@ QUICK = Sizes(
     sink=20_000,
     recovery_ours=100_000,
     recovery_stock=10_000,
+    capture_single=20_000,
+    capture_arrays=50_000,
     rounds=1,
     limit_s=20.0,
 )
