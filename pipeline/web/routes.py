@@ -14,6 +14,7 @@ from pipeline.web.capture import Capture
 from pipeline.web.elsewhere import elsewhere_routes
 from pipeline.web.entries import letters_entry, letters_rows, seen_entry
 from pipeline.web.errors import explained
+from pipeline.web.fast_path import FastPathRunner
 from pipeline.web.form import form_routes
 from pipeline.web.ops import Ops, assignment_checks
 from pipeline.web.peers import Peers
@@ -68,5 +69,7 @@ if settings.agents:
 else:
     app.routes += elsewhere_routes()
     app.routes += Ops({"producer": lambda: None if _producer() else "starting"}).routes()
-app.routes += Capture(TopicPublisher(_producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()
+_capture = Capture(TopicPublisher(_producer, CAPTURED, partitions=settings.partitions, timeout_s=PRODUCE_TIMEOUT_S))
+app.routes += _capture.routes()
 app.routes += form_routes()
+app.web_runner = lambda application: FastPathRunner(application, _capture, access_log=None)
