@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,14 +38,25 @@ class Installation:
     say: Callable[[str], None]
     _loaded: dict[str, int] = field(default_factory=dict)
 
-    def ours(self, name: str, agents: str, app_id: str, *, sink_url: str = "", guarantee: str = "") -> Worker:
-        """A worker of this product, with a data directory of its own."""
+    def ours(
+        self,
+        name: str,
+        agents: str,
+        app_id: str,
+        *,
+        sink_url: str = "",
+        guarantee: str = "",
+        port: int | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """A worker of this product, with the data directory of its name; `more` are other settings."""
         environ = {
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
+            **(more or {}),
         }
-        return Worker("pipeline.app", environ, self.directory / f"{name}.log")
+        return Worker("pipeline.app", environ, self.directory / f"{name}.log", port=port)
 
     def settings(self, agents: str, app_id: str) -> Settings:
         """The settings of such a worker."""

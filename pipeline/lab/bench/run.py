@@ -12,8 +12,10 @@ from pathlib import Path
 
 from pipeline.embedded import Broker, free_port
 from pipeline.lab.bench.capture import capture
+from pipeline.lab.bench.failover import failover
 from pipeline.lab.bench.flow import dedupe, path
 from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.latency import latency
 from pipeline.lab.bench.recovery import recovery
 from pipeline.lab.bench.report import Report
 from pipeline.lab.bench.result import Benchmark
@@ -31,6 +33,8 @@ BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "sink": sink,
     "recovery": recovery,
     "capture": capture,
+    "latency": latency,
+    "failover": failover,
 }
 BROKER_HEAP_MB = 1024
 SAMPLE_LEADS = 10_000

@@ -17,6 +17,8 @@ class Sizes:
         sink: leads for the sink.
         recovery_ours, recovery_stock: keys in the changelog.
         capture_single, capture_arrays: leads over HTTP.
+        latency_s: how long leads flow for the latency.
+        session_s: session timeout of the workers of the failover.
         rounds: how often each contender runs.
         limit_s: longest steady state of one run.
     """
@@ -32,6 +34,8 @@ class Sizes:
     recovery_stock: int
     capture_single: int
     capture_arrays: int
+    latency_s: float
+    session_s: float
     rounds: int
     limit_s: float
 
@@ -48,6 +52,8 @@ FULL = Sizes(
     recovery_stock=200_000,
     capture_single=150_000,
     capture_arrays=1_000_000,
+    latency_s=20.0,
+    session_s=10.0,
     rounds=2,
     limit_s=90.0,
 )
@@ -63,6 +69,8 @@ QUICK = Sizes(
     recovery_stock=10_000,
     capture_single=20_000,
     capture_arrays=50_000,
+    latency_s=5.0,
+    session_s=6.0,
     rounds=1,
     limit_s=20.0,
 )
