@@ -89,20 +89,24 @@ class TopicPublisher:
 
     async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
         """Publish (key, value) pairs in order; each result is where the broker has it, or why not."""
-        outcomes = _Outcomes(len(records))
+        outcomes, loop = _Outcomes(len(records)), asyncio.get_running_loop()
+        deadline_s = loop.time() + self._timeout_s
         for number, (key, value) in enumerate(records):
-            self.put(key, value, partial(outcomes.take, number))
+            self._put(loop, _Entry(key, value, deadline_s, partial(outcomes.take, number)))
         return await outcomes.all
 
     def put(self, key: bytes, value: bytes, tell: Callable[[Outcome], None]) -> None:
         """Publish one; `tell` is called once, in bounded time and never at once, with what became of it."""
         loop = asyncio.get_running_loop()
-        lane = self._lanes[partition(key, len(self._lanes))]
+        self._put(loop, _Entry(key, value, loop.time() + self._timeout_s, tell))
+
+    def _put(self, loop: asyncio.AbstractEventLoop, entry: _Entry) -> None:
+        lane = self._lanes[partition(entry.key, len(self._lanes))]
         if not lane.busy:
             self._flush_soon(loop, lane)
-        lane.waiting.append(_Entry(key, value, loop.time() + self._timeout_s, tell))
+        lane.waiting.append(entry)
         if self._alarm is None:
-            self._alarm = loop.call_later(self._timeout_s, self._expire)
+            self._alarm = loop.call_at(entry.deadline_s, self._expire)
 
     def _flush_soon(self, loop: asyncio.AbstractEventLoop, lane: _Lane) -> None:
         lane.busy = True
