@@ -124,7 +124,7 @@ async def _wait_for_broker() -> None:
 
 
 def _modules() -> list[str]:
-    """What a worker runs. Whoever writes the CRM also answers for what could not be written."""
+    """What a worker runs; without agents it only captures. Whoever writes the CRM answers for its dead letters, too."""
     agents = [*settings.agents, *(["dead_letters"] if "crm_sink" in settings.agents else [])]
     return [*(f"agents.{name}" for name in agents), "pipeline.web.routes"]
 
@@ -174,3 +174,5 @@ app = BatchApp(
     web_tables_enabled=False,
     web_stats_enabled=False,
 )
+# Without agents there is nothing to consume: no group to join, and no tables to recover.
+app.boot_strategy.enable_kafka_consumer = bool(settings.agents)

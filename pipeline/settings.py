@@ -86,7 +86,10 @@ class Settings:
     )
     app_id: str = _setting("leads", values.app_id, "name", "Consumer group, and the prefix of the changelog topics.")
     agents: tuple[str, ...] = _setting(
-        AGENTS, values.choices(AGENTS), "names", "Agents that the workers of this app id run."
+        AGENTS,
+        values.choices(AGENTS),
+        "names",
+        "Agents that the workers of this app id run; with `none` they only capture.",
     )
     partitions: int = _setting(8, values.count, "count", "Partitions of every topic; cannot change later.")
     replication: int = _setting(

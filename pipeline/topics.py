@@ -42,7 +42,9 @@ def changelog(app_id: str, table: str) -> str:
 
 
 def specs(settings: Settings) -> list[TopicSpec]:
-    """The topics that the agents of this app id read and write."""
+    """The topics that the workers of this app id read and write."""
+    if not settings.agents:
+        return [TopicSpec(CAPTURED, settings.retention)]
     topics = [TopicSpec(name, settings.retention) for name in (CAPTURED, ACCEPTED, DEAD_LETTER)]
     if "dedupe" in settings.agents:
         topics.append(TopicSpec(changelog(settings.app_id, "seen"), settings.dedupe_window, compacted=True))
@@ -67,7 +69,8 @@ async def ensure(settings: Settings) -> None:
         for described in await admin.describe_topics([spec.name for spec in wanted]):
             _require_allowed(settings, for_code(described["error_code"]), f"use the topic {described['topic']}")
             _check(settings, described["topic"], len(described["partitions"]))
-        await _require_group(admin, settings)
+        if settings.agents:
+            await _require_group(admin, settings)
     finally:
         await admin.close()
 

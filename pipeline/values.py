@@ -99,12 +99,14 @@ def one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def choices(allowed: tuple[str, ...]) -> Callable[[str], tuple[str, ...]]:
-    """A parser of some of the words `allowed`, separated by commas."""
+    """A parser of some of the words `allowed`, separated by commas; `none` is none of them."""
 
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if names == ("none",):
+            return ()
         if not names or not set(names) <= set(allowed):
-            raise ValueError(f"choose from {', '.join(allowed)}, separated by commas")
+            raise ValueError(f"choose from {', '.join(allowed)}, separated by commas, or write none")
         return names
 
     return parse

@@ -25,8 +25,8 @@ def crm_for(settings: Settings) -> CRM:
     """
     if "crm_sink" not in settings.agents:
         raise Unavailable(
-            f"{settings.app_id} writes no CRM (LEADS_AGENTS={','.join(settings.agents)}): give the settings of an app "
-            "that does.",
+            f"{settings.app_id} writes no CRM (LEADS_AGENTS={','.join(settings.agents) or 'none'}): give the settings "
+            "of an app that does.",
             status=os.EX_CONFIG,
         )
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
+import mode.loop
 from faust.app.base import BootStrategy
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.web.drivers.aiohttp import Web
@@ -41,6 +42,8 @@ GC_ALLOCATIONS = 50_000
 SWITCH_INTERVAL_S = 0.0005
 #: The longest that fits into the 32 bits of its milliseconds: three weeks.
 POLL_INTERVAL_MAX_S = 21 * 86400.0
+#: Faust keeps in it what `-L` says.
+LOOP_VARIABLE = "FAUST_LOOP"
 
 
 class _Boot(BootStrategy):
@@ -113,6 +116,8 @@ class BatchApp(faust.App):
         self.routes: list[Any] = []
         #: What every request and answer of it passes through, the outermost first (aiohttp's middlewares).
         self.middlewares: list[Any] = []
+        #: Makes the server of its aiohttp application (an `AppRunner`); None: aiohttp's own.
+        self.web_runner: Callable[[Any], Any] | None = None
         self.lanes: list[Lanes] = []
         #: Topics whose positions are not kept by Kafka, and who says them.
         self.positions: dict[str, Positions] = {}
@@ -125,6 +130,7 @@ class BatchApp(faust.App):
         """Import the modules with the agents; one that cannot be imported ends the worker. Faust's autodiscovery, which
         is off, scans whole packages, skips what looks like a test, and only warns of what cannot be imported.
         """
+        _use_fast_loop()
         for name in self._modules:
             importlib.import_module(name)
         super().worker_init()
@@ -139,6 +145,8 @@ class BatchApp(faust.App):
         """Add our endpoints to the worker's web server."""
         web.web_app.middlewares.extend(self.middlewares)
         web.web_app.add_routes(self.routes)
+        if self.web_runner is not None:
+            web._runner = self.web_runner(web.web_app)
 
     def batch_topic(self, name: str) -> Any:
         """The topic `name`, delivered in batches."""
@@ -210,6 +218,14 @@ class BatchApp(faust.App):
         # Not `sys.stderr`, which Faust has redirected into the log.
         print(f"Cannot go on: {refusal}", file=sys.__stderr__, flush=True)
         os._exit(refusal.status if status is None else status)
+
+
+def _use_fast_loop() -> None:
+    """Run on uvloop where it is installed, unless the command line names a loop (`-L aio`). The consumer's thread, too:
+    it asks asyncio for a new loop.
+    """
+    if LOOP_VARIABLE not in os.environ and importlib.util.find_spec("uvloop"):
+        mode.loop.use("uvloop")
 
 
 def _calm_collector() -> None:

@@ -95,12 +95,15 @@ def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -
     else:
         broker = f"{embedded_url} (embedded: survives killed processes, not power loss)"
     number = f"{len(slots)} worker{'s' if len(slots) > 1 else ''}"
+    of_agents = [
+        f"  table view        {base}/tables",
+        f"  CRM database      {without_secrets(settings.crm_url)}",
+    ]
     lines = [
         f"Ready, with {number}. Ctrl-C stops everything.",
         f"  form              {base}/",
         f"  capture endpoint  {base}/leads",
-        f"  table view        {base}/tables",
-        f"  CRM database      {without_secrets(settings.crm_url)}",
+        *(of_agents if settings.agents else []),
         f"  broker            {broker}",
     ]
     return "\n".join(["", *lines, ""])

@@ -31,7 +31,8 @@ class Journal:
                 file.seek(self._read_bytes)
                 lines, _, _ = file.read().rpartition(b"\n")
             for line in lines.splitlines():
-                number, partition, offset, time_ms = map(int, line.split())
-                self._accepted[self._name(number)] = Accepted(partition, offset, time_ms / 1000)
+                number, partition, offset, time_ms, acknowledged_us = map(int, line.split())
+                acknowledged_s = acknowledged_us / 1_000_000
+                self._accepted[self._name(number)] = Accepted(partition, offset, time_ms / 1000, acknowledged_s)
             self._read_bytes += len(lines) + 1 if lines else 0
         return self._accepted

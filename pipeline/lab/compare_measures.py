@@ -20,11 +20,12 @@ NEAR_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """What the broker has acknowledged of one lead."""
+    """What the broker has acknowledged of one lead, by its clock, and when who sent it was told."""
 
     partition: int
     offset: int
     time_s: float
+    acknowledged_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Appends the leads of a seed to a topic at a steady rate, and writes down which ones the broker has acknowledged:
 `python -m pipeline.lab.steady`. Only these count as accepted.
 
-Each line of the journal is one lead: number, partition, offset, and the broker's time in milliseconds since the epoch.
-A process of its own, so that nothing that the lab does elsewhere makes it uneven. Run only by the comparison.
+Each line of the journal is one lead: number, partition, offset, the broker's time in milliseconds since the epoch, and
+when this process had the acknowledgement, in microseconds.
+A process of its own, so that nothing that the lab does elsewhere makes it uneven. Run by comparison and benchmark.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -47,7 +49,7 @@ async def _append(producer: AIOKafkaProducer, topic: str, leads: Workload, numbe
         at = await producer.send_and_wait(topic, encode(lead), key=key(lead))
     except KafkaError:
         return  # nobody was told that it is safe
-    journal.write(f"{number} {at.partition} {at.offset} {at.timestamp}\n")
+    journal.write(f"{number} {at.partition} {at.offset} {at.timestamp} {time.time_ns() // 1000}\n")
 
 
 async def _flush(journal: IO[str]) -> None:
@@ -59,7 +61,7 @@ async def _flush(journal: IO[str]) -> None:
 def _main() -> None:
     leads = Workload(int(os.environ["LAB_SEED"]), int(os.environ["LAB_LEADS"]))
     with Path(os.environ["LAB_JOURNAL"]).open("w") as journal:
-        asyncio.run(
+        uvloop.run(
             append(
                 os.environ["LAB_BOOTSTRAP"],
                 os.environ["LAB_TOPIC"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -13,13 +12,13 @@ import msgspec
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, InvalidLead, Lead, LeadTooLarge, encode, key, parse
+from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, InvalidLead, Lead, LeadTooLarge, key, take
 from pipeline.web.form import refusal_page
 from pipeline.web.form_body import FORM_SIZE_MAX_BYTES, FORM_TYPES, Form, parse_form
 from pipeline.web.pages import wants_html
 from pipeline.web.problems import Problem, bad_body, invalid, too_large, unsupported
 
-__all__ = ["Capture", "Position", "Publisher", "Unacknowledged"]
+__all__ = ["Capture", "Outcome", "Position", "Publisher", "Receipt", "Unacknowledged"]
 
 #: Much less than an array of the largest leads: what a worker holds in memory for one request.
 BODY_SIZE_MAX_BYTES = 8 * 1024 * 1024
@@ -28,13 +27,13 @@ PARSED_AT_ONCE_BYTES = 128 * 1024
 BODY_TIMEOUT_S = 30.0
 RETRY_AFTER_S = 5
 
+_PLAIN = re.compile(r"[A-Za-z0-9._-]+")
 _ARRAY = re.compile(rb"[ \t\r\n]*\[")
 _Read = Callable[[web.Request], Awaitable[bytes]]
 _items = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """Where the broker has a record."""
 
     partition: int
@@ -45,8 +44,15 @@ class Unacknowledged(Exception):
     """The broker did not say that it has a record. It may have it. The text says why, without data of the record."""
 
 
+#: What became of a record; another exception than `Unacknowledged` is a bug.
+Outcome = Position | Exception
+
+
 class Publisher(Protocol):
     """Puts captured leads into their topic."""
+
+    def put(self, key: bytes, value: bytes, tell: Callable[[Outcome], None]) -> None:
+        """Publish one in bounded time; `tell` is called once, later."""
 
     async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
         """Publish (key, value) pairs in bounded time; each result is where all in-sync replicas have it, or why not."""
@@ -122,12 +128,12 @@ class Capture:
 
     async def _capture_one(self, body: bytes, message_id: str | None) -> Receipt:
         try:
-            lead = parse(body, message_id=message_id)
+            taken = take(body, message_id=message_id)
         except LeadTooLarge as error:
             raise too_large(error.reason) from None
         except InvalidLead as error:
             raise invalid(error) from None
-        [outcome] = await self._publish([lead])
+        [outcome] = await self._publish([taken])
         if isinstance(outcome, Problem):
             raise outcome
         return outcome
@@ -136,8 +142,8 @@ class Capture:
         if message_id is not None:
             raise invalid(InvalidLead(None, "an Idempotency-Key names one lead; give each item its own message_id"))
         items = await _parsed_all(_split(body))
-        outcomes = iter(await self._publish([item for item in items if isinstance(item, Lead)]))
-        results = [next(outcomes) if isinstance(item, Lead) else item for item in items]
+        outcomes = iter(await self._publish([item for item in items if not isinstance(item, Problem)]))
+        results = [item if isinstance(item, Problem) else next(outcomes) for item in items]
         shown = [result.body() if isinstance(result, Problem) else result for result in results]
         failures = [result for result in results if isinstance(result, Problem)]
         if len(failures) < len(results):
@@ -146,11 +152,25 @@ class Capture:
             raise self._unacknowledged(results=shown)
         raise Problem(400, "No valid lead", "No item of the array is a valid lead.", kind="invalid-lead", results=shown)
 
-    async def _publish(self, leads: Sequence[Lead]) -> list[Receipt | Problem]:
-        if not leads:
+    def submit(self, body: bytes, answer: Callable[[Receipt | Exception], None]) -> None:
+        """The same for the body of one lead, without a coroutine: `answer` is called later, with the receipt, the
+        problem, or a bug.
+
+        Raises:
+            InvalidLead: it is none; `answer` is not called.
+        """
+        lead, value = take(body)
+
+        def tell(outcome: Outcome) -> None:
+            answer(self._outcome(lead, outcome) if isinstance(outcome, Position | Unacknowledged) else outcome)
+
+        self._publisher.put(key(lead), value, tell)
+
+    async def _publish(self, taken: Sequence[tuple[Lead, bytes]]) -> list[Receipt | Problem]:
+        if not taken:
             return []
-        results = await self._publisher.publish([(key(lead), encode(lead)) for lead in leads])
-        return [self._outcome(lead, result) for lead, result in zip(leads, results, strict=True)]
+        results = await self._publisher.publish([(key(lead), value) for lead, value in taken])
+        return [self._outcome(lead, result) for (lead, _), result in zip(taken, results, strict=True)]
 
     def _outcome(self, lead: Lead, result: Position | Unacknowledged) -> Receipt | Problem:
         if isinstance(result, Position):
@@ -229,28 +249,30 @@ def _split(body: bytes) -> list[msgspec.Raw]:
     return items
 
 
-async def _parsed_all(items: Sequence[msgspec.Raw]) -> list[Lead | Problem]:
-    parsed, size_bytes = list[Lead | Problem](), 0
+async def _parsed_all(items: Sequence[msgspec.Raw]) -> list[tuple[Lead, bytes] | Problem]:
+    parsed, size_bytes = list[tuple[Lead, bytes] | Problem](), 0
     for item in items:
-        parsed.append(_parsed(bytes(item)))
-        size_bytes += len(bytes(item))
+        body = bytes(item)
+        parsed.append(_parsed(body))
+        size_bytes += len(body)
         if size_bytes > PARSED_AT_ONCE_BYTES:
             size_bytes = 0
             await asyncio.sleep(0)
     return parsed
 
 
-def _parsed(item: bytes) -> Lead | Problem:
+def _parsed(item: bytes) -> tuple[Lead, bytes] | Problem:
     try:
-        return parse(item)
+        return take(item)
     except InvalidLead as error:
         return invalid(error)
 
 
 def _receipt(lead: Lead, position: Position) -> Receipt:
-    path = f"/leads/{quote(lead.tenant, safe='')}/{quote(lead.message_id, safe='')}"
-    where = f"partition={position.partition}&offset={position.offset}"
-    return Receipt(lead.message_id, lead.tenant, position.partition, position.offset, f"{path}?{where}")
+    # What a tenant is made of needs no quotes, and no more do most ids.
+    name = lead.message_id if _PLAIN.fullmatch(lead.message_id) else quote(lead.message_id, safe="")
+    url = f"/leads/{lead.tenant}/{name}?partition={position.partition}&offset={position.offset}"
+    return Receipt(lead.message_id, lead.tenant, position.partition, position.offset, url)
 
 
 def _accepted(content: Receipt | dict[str, Any]) -> web.Response:

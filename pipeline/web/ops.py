@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
 
-__all__ = ["Ops"]
+__all__ = ["Check", "Ops", "assignment_checks"]
 
 #: Answers None when all is well, else what is not, in words.
 Check = Callable[[], str | None]
@@ -16,9 +16,8 @@ Check = Callable[[], str | None]
 class Ops:
     """The endpoints for probes. `checks` are the conditions of readiness, by name."""
 
-    def __init__(self, app: Any, checks: dict[str, Check]) -> None:
-        self._app = app
-        self._checks = {"partitions": self._partitions, "tables": self._tables, **checks}
+    def __init__(self, checks: Mapping[str, Check]) -> None:
+        self._checks = checks
 
     def routes(self) -> list[web.RouteDef]:
         """`GET /healthz` and `GET /readyz`."""
@@ -35,15 +34,19 @@ class Ops:
         status = {"status": "ready" if ready else "not ready", "checks": {n: p or "ok" for n, p in problems.items()}}
         return web.json_response(status, status=200 if ready else 503)
 
-    def _partitions(self) -> str | None:
-        if self._app.rebalancing:
-            return "being assigned"
-        if not self._app.tables.recovery.completed.is_set():
-            return "not assigned yet"
-        return None
 
-    def _tables(self) -> str | None:
-        if self._app.tables.actives_ready:
+def assignment_checks(app: Any) -> dict[str, Check]:
+    """The conditions of a worker that runs agents."""
+
+    def partitions() -> str | None:
+        if app.rebalancing:
+            return "being assigned"
+        return None if app.tables.recovery.completed.is_set() else "not assigned yet"
+
+    def tables() -> str | None:
+        if app.tables.actives_ready:
             return None
-        to_go = self._app.tables.recovery.to_go
+        to_go = app.tables.recovery.to_go
         return "recovering" if to_go is None else f"recovering, {sum(to_go.values())} changelog records to go"
+
+    return {"partitions": partitions, "tables": tables}

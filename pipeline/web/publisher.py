@@ -1,16 +1,71 @@
-"""Captured leads into the topic, over the worker's own producer."""
+"""Captured leads into the topic, over the worker's own producer: those that arrive together share a record batch.
+
+Of each partition one record batch is on its way, and what arrives meanwhile goes with the next one. So nobody waits
+for company: an idle worker sends a lead at once, and a busy one fills its batches by itself.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from pipeline.web.capture import Position, Unacknowledged
+from pipeline.partitioner import partition
+from pipeline.web.capture import Outcome, Position, Unacknowledged
 
 __all__ = ["TopicPublisher"]
+
+
+class _Entry:
+    """A record, and whom to tell what became of it; None: told."""
+
+    __slots__ = ("deadline_s", "key", "tell", "value")
+
+    def __init__(self, key: bytes, value: bytes, deadline_s: float, tell: Callable[[Outcome], None]) -> None:
+        self.key = key
+        self.value = value
+        self.deadline_s = deadline_s
+        self.tell: Callable[[Outcome], None] | None = tell
+
+    def told(self, outcome: Outcome) -> None:
+        if self.tell is not None:
+            tell, self.tell = self.tell, None
+            tell(outcome)
+
+
+class _Lane:
+    """A partition: what waits for it, and what is on its way there. It is busy until the latter is told."""
+
+    __slots__ = ("busy", "number", "sent", "waiting")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.busy = False
+        self.waiting: deque[_Entry] = deque()
+        self.sent: list[_Entry] = []
+
+    def fill(self, builder: Any) -> None:
+        """Move from what waits what has room in the record batch `builder`."""
+        while self.waiting:
+            entry = self.waiting[0]
+            if builder.append(timestamp=None, key=entry.key, value=entry.value) is None:
+                break
+            self.sent.append(self.waiting.popleft())
+        builder.close()
+
+    def expire(self, now_s: float) -> None:
+        """Tell those that have waited for too long, and do not send those that are still here."""
+        late = Unacknowledged("the broker does not acknowledge in time")
+        while self.waiting and self.waiting[0].deadline_s <= now_s:
+            self.waiting.popleft().told(late)
+        for entry in self.sent:
+            if entry.deadline_s > now_s:
+                break
+            entry.told(late)  # the broker may still get it, which is why the client keeps its message id
 
 
 class TopicPublisher:
@@ -19,38 +74,129 @@ class TopicPublisher:
     Arguments:
         producer: Returns the started aiokafka producer, None while it is not.
         topic: Where to.
+        partitions: How many it has.
         timeout_s: How long the broker may take to acknowledge.
     """
 
-    def __init__(self, producer: Callable[[], Any], topic: str, *, timeout_s: float) -> None:
+    def __init__(self, producer: Callable[[], Any], topic: str, *, partitions: int, timeout_s: float) -> None:
         self._producer = producer
         self._topic = topic
         self._timeout_s = timeout_s
+        self._lanes = [_Lane(number) for number in range(partitions)]
+        self._due: list[_Lane] = []
+        self._sending: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
         """Publish (key, value) pairs in order; each result is where the broker has it, or why not."""
-        sends = [asyncio.ensure_future(self._publish(key, value)) for key, value in records]
-        await asyncio.wait(sends, timeout=self._timeout_s)
-        return [_result(send) for send in sends]
+        outcomes, loop = _Outcomes(len(records)), asyncio.get_running_loop()
+        deadline_s = loop.time() + self._timeout_s
+        for number, (key, value) in enumerate(records):
+            self._put(loop, _Entry(key, value, deadline_s, partial(outcomes.take, number)))
+        return await outcomes.all
 
-    async def _publish(self, key: bytes, value: bytes) -> Position:
+    def put(self, key: bytes, value: bytes, tell: Callable[[Outcome], None]) -> None:
+        """Publish one; `tell` is called once, in bounded time and never at once, with what became of it."""
+        loop = asyncio.get_running_loop()
+        self._put(loop, _Entry(key, value, loop.time() + self._timeout_s, tell))
+
+    def _put(self, loop: asyncio.AbstractEventLoop, entry: _Entry) -> None:
+        lane = self._lanes[partition(entry.key, len(self._lanes))]
+        if not lane.busy:
+            self._flush_soon(loop, lane)
+        lane.waiting.append(entry)
+        if self._alarm is None:
+            self._alarm = loop.call_at(entry.deadline_s, self._expire)
+
+    def _flush_soon(self, loop: asyncio.AbstractEventLoop, lane: _Lane) -> None:
+        lane.busy = True
+        if not self._due:
+            # Not at once: what else this turn of the loop has read goes along.
+            loop.call_soon(self._flush)
+        self._due.append(lane)
+
+    def _flush(self) -> None:
+        lanes, self._due = self._due, []
+        task = asyncio.ensure_future(self._send(lanes))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, lanes: Sequence[_Lane]) -> None:
+        for lane in lanes:
+            try:
+                acknowledged = await self._send_batch(lane)
+            except Exception as error:  # told to those who wait, who raise what they do not know
+                self._fail(lane, error)
+            else:
+                acknowledged.add_done_callback(partial(self._acknowledged, lane))
+
+    async def _send_batch(self, lane: _Lane) -> asyncio.Future[Any]:
         producer = self._producer()
         if producer is None:
+            lane.sent.extend(lane.waiting)
+            lane.waiting.clear()
             raise Unacknowledged("the worker is starting")
-        acknowledged: Awaitable[Any] = await producer.send(self._topic, value=value, key=key)
-        metadata = await acknowledged
-        return Position(metadata.partition, metadata.offset)
+        builder = producer.create_batch()
+        lane.fill(builder)
+        if not lane.sent:
+            raise Unacknowledged("all of them were late")
+        future: asyncio.Future[Any] = await producer.send_batch(builder, self._topic, partition=lane.number)
+        return future
+
+    def _acknowledged(self, lane: _Lane, future: asyncio.Future[Any]) -> None:
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        if error is not None:
+            self._fail(lane, error)
+            return
+        sent, first = self._take_sent(lane), future.result().offset
+        for number, entry in enumerate(sent):
+            entry.told(Position(lane.number, first + number))
+
+    def _fail(self, lane: _Lane, error: BaseException) -> None:
+        outcome = _outcome(error)
+        for entry in self._take_sent(lane):
+            entry.told(outcome)
+
+    def _take_sent(self, lane: _Lane) -> list[_Entry]:
+        sent, lane.sent = lane.sent, []
+        lane.busy = False
+        if lane.waiting:
+            self._flush_soon(asyncio.get_running_loop(), lane)
+        return sent
+
+    def _expire(self) -> None:
+        loop = asyncio.get_running_loop()
+        now_s, self._alarm = loop.time(), None
+        for lane in self._lanes:
+            lane.expire(now_s)
+        rest = [entry.deadline_s for lane in self._lanes for entry in [*lane.sent, *lane.waiting] if entry.tell]
+        if rest:
+            self._alarm = loop.call_at(min(rest), self._expire)
 
 
-def _result(send: asyncio.Future[Position]) -> Position | Unacknowledged:
-    if not send.done():
-        send.cancel()  # the broker may still get it, which is why the client keeps its message id
-        return Unacknowledged("the broker does not acknowledge in time")
-    error = send.exception()
-    if error is None:
-        return send.result()
+class _Outcomes:
+    """Those of some records, in their order, once all are there."""
+
+    def __init__(self, count: int) -> None:
+        self._found: list[Any] = [None] * count
+        self._left = count
+        self.all: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    def take(self, number: int, outcome: Outcome) -> None:
+        self._found[number] = outcome
+        self._left -= 1
+        if self._left or self.all.done():
+            return
+        bugs = [one for one in self._found if not isinstance(one, Position | Unacknowledged)]
+        if bugs:
+            self.all.set_exception(bugs[0])
+        else:
+            self.all.set_result(self._found)
+
+
+def _outcome(error: BaseException) -> Outcome:
     if isinstance(error, Unacknowledged):
         return error
     if isinstance(error, KafkaError):
         return Unacknowledged(f"the broker does not acknowledge: {type(error).__name__}")
-    raise error
+    return error if isinstance(error, Exception) else Unacknowledged("the worker is stopping")

@@ -11,10 +11,12 @@ from aiohttp.http_exceptions import HttpProcessingError, PayloadEncodingError
 from pipeline.app import PRODUCE_TIMEOUT_S, app, settings
 from pipeline.topics import CAPTURED, DEAD_LETTER
 from pipeline.web.capture import Capture
+from pipeline.web.elsewhere import elsewhere_routes
 from pipeline.web.entries import letters_entry, letters_rows, seen_entry
 from pipeline.web.errors import explained
+from pipeline.web.fast_path import FastPathRunner
 from pipeline.web.form import form_routes
-from pipeline.web.ops import Check, Ops
+from pipeline.web.ops import Ops, assignment_checks
 from pipeline.web.peers import Peers
 from pipeline.web.publisher import TopicPublisher
 from pipeline.web.status import StatusView
@@ -31,32 +33,43 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 logging.getLogger("aiohttp.server").addFilter(_is_ours)
 
-_checks: dict[str, Check] = {}
 
-_tables: dict[str, ShownTable] = {}
-_seen: Any = None
-_dead_letters: Any = None
-_sink: Any = None
+def _producer() -> Any:
+    return app.producer._producer
 
-if "dedupe" in settings.agents:
-    from tables.seen import seen as _seen
 
-    _tables["seen"] = ShownTable(_seen, CAPTURED, seen_entry)
+def _of_agents() -> None:
+    """The endpoints that need what the agents know."""
+    tables: dict[str, ShownTable] = {}
+    checks = assignment_checks(app)
+    seen: Any = None
+    dead_letters: Any = None
+    sink: Any = None
+    if "dedupe" in settings.agents:
+        from tables.seen import seen
 
-if "crm_sink" in settings.agents:
-    from agents.crm_sink import health
-    from agents.crm_sink import sink as _sink
-    from tables.dead_letters import dead_letters as _dead_letters
+        tables["seen"] = ShownTable(seen, CAPTURED, seen_entry)
+    if "crm_sink" in settings.agents:
+        from agents.crm_sink import health, sink
+        from tables.dead_letters import dead_letters
 
-    _tables["dead-letters"] = ShownTable(_dead_letters, DEAD_LETTER, letters_entry, letters_rows)
-    _checks["sink"] = lambda: health.problem
+        tables["dead-letters"] = ShownTable(dead_letters, DEAD_LETTER, letters_entry, letters_rows)
+        checks["sink"] = lambda: health.problem
+    # The tables of an app are assigned together.
+    peers = Peers(app, next(iter(tables.values())).table.changelog_topic_name, settings.partitions)
+    app.middlewares.insert(0, peers.signed)
+    app.routes += StatusView(app, peers, sink, dead_letters=dead_letters, seen=seen).routes()
+    app.routes += TablesView(app, peers, tables).routes()
+    app.routes += Ops(checks).routes()
 
-# Every app has a table, and its tables are assigned together.
-_peers = Peers(app, next(iter(_tables.values())).table.changelog_topic_name, settings.partitions)
 
-app.middlewares += [_peers.signed, explained]
-app.routes += StatusView(app, _peers, _sink, dead_letters=_dead_letters, seen=_seen).routes()
-app.routes += TablesView(app, _peers, _tables).routes()
-app.routes += Ops(app, _checks).routes()
-app.routes += Capture(TopicPublisher(lambda: app.producer._producer, CAPTURED, timeout_s=PRODUCE_TIMEOUT_S)).routes()
+app.middlewares += [explained]
+if settings.agents:
+    _of_agents()
+else:
+    app.routes += elsewhere_routes()
+    app.routes += Ops({"producer": lambda: None if _producer() else "starting"}).routes()
+_capture = Capture(TopicPublisher(_producer, CAPTURED, partitions=settings.partitions, timeout_s=PRODUCE_TIMEOUT_S))
+app.routes += _capture.routes()
 app.routes += form_routes()
+app.web_runner = lambda application: FastPathRunner(application, _capture, access_log=None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.lab.bench.capture import ARRAYS, SINGLE
 from pipeline.lab.bench.peers import PLAIN_COPY, PLAIN_ROWS, QUIX, QUIX_BYTES, QUIX_ROWS, STREAMS
 from pipeline.lab.bench.postgresql import OURS_QUIX_TABLE
 from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE
@@ -31,6 +32,9 @@ ORDERS = {
     "recovery": (OURS, STOCK),
     "growth": (MANY, FEW),
     "scaleout": (ONE, TWO),
+    "capture": (SINGLE, ARRAYS),
+    "latency": (OURS,),
+    "failover": (),
 }
 FIGURES = {
     "recovery": (
@@ -60,7 +64,9 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
     assert f"{name}: " in done.stdout
     assert [run["contender"] for run in found["runs"]] == list(ORDERS[name]), found["left_out"]
     assert len(found["left_out"]) == (0 if HAS_JDK or name != "dedupe" else 1)
-    assert [figure["name"] for figure in found["figures"]] == list(FIGURES.get(name, ()))
+    named = [figure["name"] for figure in found["figures"]]
+    assert named == list(FIGURES.get(name, named))
+    assert all(min(figure["values"]) > 0 for figure in found["figures"])
     for run in found["runs"]:
         assert run["rate"] > 0
         assert run["peak_rss_mib"] > 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from pipeline.lead import decode
-from pipeline.web.capture import Capture, Position, Publisher, Unacknowledged
+from pipeline.web.capture import Capture, Outcome, Position, Publisher, Unacknowledged
+from pipeline.web.fast_path import FastPathRunner
 from pipeline.web.form import form_routes
 
 SECRET = "jane.secret@example.com"
@@ -27,11 +28,18 @@ class Topic:
         self.acknowledge = asyncio.Event()
         self.acknowledge.set()
         self.asked = asyncio.Event()
+        self._puts: set[asyncio.Task[list[Position | Unacknowledged]]] = set()
 
     async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
         self.asked.set()
         await self.acknowledge.wait()
         return [self._publish(key, value) for key, value in records]
+
+    def put(self, key: bytes, value: bytes, tell: Callable[[Outcome], None]) -> None:
+        task = asyncio.ensure_future(self.publish([(key, value)]))
+        self._puts.add(task)
+        task.add_done_callback(self._puts.discard)
+        task.add_done_callback(lambda done: tell(done.exception() or done.result()[0]))
 
     def _publish(self, key: bytes, value: bytes) -> Position | Unacknowledged:
         if decode(value).message_id in self.silent or "*" in self.silent:
@@ -43,13 +51,17 @@ class Topic:
 class Server(TestServer):
     """As in production: a client that goes away does not cancel the handler."""
 
+    def __init__(self, application: web.Application, capture: Capture) -> None:
+        super().__init__(application)
+        self._capture = capture
+
     async def _make_runner(self, **options: Any) -> web.BaseRunner:
-        return await super()._make_runner(**options | {"handler_cancellation": False})
+        return FastPathRunner(self.app, self._capture, **options | {"handler_cancellation": False})
 
 
 async def serve(publisher: Publisher, **options: Any) -> AsyncIterator[Client]:
     # As small as can be: aiohttp's own bound must not be what holds, Faust sets another one.
-    application = web.Application(client_max_size=1)
-    application.add_routes([*Capture(publisher, **options).routes(), *form_routes()])
-    async with TestClient(Server(application)) as client:
+    application, capture = web.Application(client_max_size=1), Capture(publisher, **options)
+    application.add_routes([*capture.routes(), *form_routes()])
+    async with TestClient(Server(application, capture)) as client:
         yield client

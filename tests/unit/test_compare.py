@@ -162,10 +162,11 @@ class TestJournal:
         journal = Journal(tmp_path / "journal", lambda number: f"default/{number}")
         assert journal.accepted() == {}
         with journal.path.open("w") as file:
-            file.write("0 3 17 1500\n1 4 0 20")
+            file.write("0 3 17 1500 1501000\n1 4 0 2000 20")
             file.flush()
-            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5)}
-            file.write("00\n")
+            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5, 1.501)}
+            file.write("02000\n")
             file.flush()
-            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5), "default/1": Accepted(4, 0, 2.0)}
+            second = Accepted(4, 0, 2.0, 2.002)
+            assert journal.accepted() == {"default/0": Accepted(3, 17, 1.5, 1.501), "default/1": second}
         assert len(journal.accepted()) == 2

@@ -19,6 +19,8 @@ from pipeline.lead import (
     InvalidLead,
     Lead,
     LeadTooLarge,
+    _complete,
+    _completed,
     content_hash,
     decode,
     encode,
@@ -73,6 +75,15 @@ class TestProperties:
         assert encode(decode(encode(lead))) == encode(lead)
         assert lead.fields == members.get("fields", {}) | unknown
         assert parse(members | unknown, message_id=lead.message_id).fields == lead.fields
+
+    @given(leads, st.dictionaries(st.sampled_from(Lead.__struct_fields__) | texts, values | texts, max_size=3), times)
+    def test_the_short_way_finds_the_same(self, members: dict[str, Any], more: dict[str, Any], time: datetime) -> None:
+        given_bytes = json.dumps({"captured_at": time.isoformat()} | members | more).encode()
+        lead = _complete(given_bytes)
+        if lead is not None:
+            assert encode(lead) == encode(_completed(given_bytes, None))
+        elif not more:
+            assert "captured_at" in members or refusal(given_bytes)
 
     @given(leads, st.randoms(use_true_random=False), times)
     def test_the_hash_does_not_see_order_or_time(self, members: dict[str, Any], random: Any, time: datetime) -> None:

@@ -1,4 +1,4 @@
-"""What we override of Faust, mode and aiokafka, or rely on of their insides, is still what we read (rule 12).
+"""What we override of Faust, mode, aiokafka and aiohttp, or rely on of their insides, is still what we read (rule 12).
 
 Exact versions are required in pyproject.toml, and every such method is pinned here by a hash of its source. When a
 test fails after an upgrade: read the new source, compare it with ours, then paste into `upstream.py` what is printed by
@@ -28,8 +28,8 @@ import pipeline.batches
 from tests.unit.upstream import BEHAVIOUR, PINNED, PRIVATE
 
 ROOT = Path(pipeline.__file__).parents[1]
-VERSIONS = {"aiokafka": "0.14.0", "faust-streaming": "0.15.3", "mode-streaming": "0.7.1"}
-UPSTREAM = frozenset(("aiokafka", "faust", "mode"))
+VERSIONS = {"aiohttp": "3.14.5", "aiokafka": "0.14.0", "faust-streaming": "0.15.3", "mode-streaming": "0.7.1"}
+UPSTREAM = frozenset(("aiohttp", "aiokafka", "faust", "mode"))
 #: What `abc`, Faust and mode put into every subclass by themselves.
 GENERATED = frozenset(("_abc_impl", "_tasks", "abstract", "logger"))
 #: Private names that belong to the standard library.
@@ -38,13 +38,17 @@ NOT_UPSTREAM = frozenset(("_exit", "_fields", "_replace"))
 
 def ours() -> Iterator[tuple[type, str, type]]:
     """Each attribute of a class of ours that shadows one of theirs: our class, its name, their class."""
-    for module in pkgutil.iter_modules(pipeline.batches.__path__, "pipeline.batches."):
-        classes = vars(importlib.import_module(module.name)).values()
-        for cls in (one for one in classes if inspect.isclass(one) and one.__module__ == module.name):
+    for module in [*_engine(), "pipeline.web.fast_path"]:
+        classes = vars(importlib.import_module(module)).values()
+        for cls in (one for one in classes if inspect.isclass(one) and one.__module__ == module):
             for name in sorted(vars(cls).keys() - GENERATED):
                 # A constant in capitals is a member of a protocol, which every message has to say.
                 if name == "__init__" or not (name.startswith("__") or name.isupper()):
                     yield from ((cls, name, base) for base in _shadowed(cls, name))
+
+
+def _engine() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(pipeline.batches.__path__, "pipeline.batches.")]
 
 
 def _shadowed(cls: type, name: str) -> list[type]:
@@ -92,6 +96,8 @@ def private_names() -> dict[str, str]:
         nodes = list(ast.walk(tree))
         own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
         own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+        annotated = (node.target for node in nodes if isinstance(node, ast.AnnAssign))
+        own |= {target.id for target in annotated if isinstance(target, ast.Name)}
         own -= PRIVATE.keys()
         attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)} - own - NOT_UPSTREAM
         used |= {name: str(path.relative_to(ROOT)) for name in attributes if re.match(r"_[^_]", name)}

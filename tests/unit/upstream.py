@@ -1,13 +1,15 @@
-"""What the engine needs of the insides of Faust, mode and aiokafka; see test_overrides.py."""
+"""What we need of the insides of Faust, mode, aiokafka and aiohttp; see test_overrides.py."""
 
 from __future__ import annotations
 
 #: Private names of theirs that we use, and where that name gets its meaning.
 PRIVATE = {
     "_buffer": "aiokafka.record.default_records:_DefaultRecordBatchPy._maybe_uncompress",
+    "_builder": "aiokafka.producer.message_accumulator:BatchBuilder",
     "_cache_next": "aiokafka.record.memory_records:_MemoryRecordsPy._cache_next",
     "_changelogs": "faust.tables.manager:TableManager._update_channels",
     "_client": "aiokafka.consumer.consumer:AIOKafkaConsumer.__init__",
+    "_close": "aiohttp.web_protocol:RequestHandler.close",
     "_closed": "aiokafka.consumer.consumer:AIOKafkaConsumer.stop",
     "_commit": "faust.transport.drivers.aiokafka:AIOKafkaConsumerThread._commit",
     "_consumer": "faust.app.base:App._stop_consumer",
@@ -20,18 +22,28 @@ PRIVATE = {
     "_execute_task": "mode.services:Service._execute_task",
     "_fetch_max_wait_ms": "aiokafka.consumer.fetcher:Fetcher.__init__",
     "_fetcher": "aiokafka.consumer.consumer:AIOKafkaConsumer.start",
-    "_builder": "aiokafka.producer.message_accumulator:BatchBuilder",
     "_generation_id": "faust.tables.recovery:Recovery.on_rebalance",
     "_get_active_partitions": "faust.transport.consumer:Consumer._get_active_partitions",
+    "_handler_waiter": "aiohttp.web_protocol:RequestHandler.shutdown",
     "_is_changelog_tp": "faust.transport.consumer:Consumer._is_changelog_tp",
+    "_keepalive_timeout": "aiohttp.web_protocol:RequestHandler.start",
+    "_kwargs": "aiohttp.web_server:Server.__call__",
+    "_loop": "aiohttp.web_protocol:RequestHandler.start",
     "_maybe_uncompress": "aiokafka.record.default_records:_DefaultRecordBatchPy._maybe_uncompress",
+    "_messages": "aiohttp.web_protocol:RequestHandler.data_received",
+    "_next_keepalive_close_time": "aiohttp.web_protocol:RequestHandler._process_keepalive",
     "_next_slice": "aiokafka.record.memory_records:_MemoryRecordsPy._cache_next",
+    "_pause_transport_reading": "aiohttp.base_protocol:BaseProtocol._pause_transport_reading",
+    "_paused": "aiohttp.base_protocol:BaseProtocol.pause_writing",
     "_pending_tasks": "aiokafka.consumer.fetcher:Fetcher.close",
     "_prefetch_backoff": "aiokafka.consumer.fetcher:Fetcher.__init__",
     "_producer": "faust.transport.drivers.aiokafka:Producer.on_start",
     "_records": "aiokafka.consumer.fetcher:PartitionRecords.__init__",
     "_records_iterator": "aiokafka.consumer.fetcher:PartitionRecords.__next__",
     "_recovery": "faust.tables.manager:TableManager.recovery",
+    "_request_in_progress": "aiohttp.web_protocol:RequestHandler._handle_request",
+    "_resume_transport_reading": "aiohttp.base_protocol:BaseProtocol._resume_transport_reading",
+    "_runner": "faust.web.drivers.aiohttp:Web.__init__",
     "_send_req": "aiokafka.consumer.group_coordinator:GroupCoordinator._send_req",
     "_set_recovery_ended": "faust.tables.recovery:Recovery._set_recovery_ended",
     "_set_recovery_started": "faust.tables.recovery:Recovery._set_recovery_started",
@@ -46,10 +58,15 @@ PRIVATE = {
     "_unpack_records": "aiokafka.consumer.fetcher:PartitionRecords._unpack_records",
     "_update_channels": "faust.tables.manager:TableManager._update_channels",
     "_wait_on_metadata": "aiokafka.client:AIOKafkaClient._wait_on_metadata",
+    "_waiter": "aiohttp.web_protocol:RequestHandler.start",
 }
 
 #: Not overridden and not private, but what we do depends on how exactly it does what it does.
 BEHAVIOUR = [
+    "aiohttp.web_protocol:RequestHandler.connection_lost",
+    "aiohttp.web_runner:BaseRunner.cleanup",
+    "aiohttp.web_server:Server.__init__",
+    "aiohttp.web_server:Server.connection_lost",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.commit",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.seek",
     "aiokafka.consumer.fetcher:FetchResult.check_assignment",
@@ -105,6 +122,23 @@ BEHAVIOUR = [
 
 #: Their source, as it was read: the first 12 hexadecimal digits of its SHA-256.
 PINNED = {
+    "aiohttp.base_protocol:BaseProtocol._pause_transport_reading": "c6065fb62a6b",
+    "aiohttp.base_protocol:BaseProtocol._resume_transport_reading": "da539eba13cb",
+    "aiohttp.base_protocol:BaseProtocol.pause_writing": "e727e6c57a46",
+    "aiohttp.web_protocol:RequestHandler.__init__": "46c577d1f419",
+    "aiohttp.web_protocol:RequestHandler._handle_request": "a88a34ee65a2",
+    "aiohttp.web_protocol:RequestHandler._process_keepalive": "b472e0fb8445",
+    "aiohttp.web_protocol:RequestHandler.close": "84518f965e19",
+    "aiohttp.web_protocol:RequestHandler.connection_lost": "df2fe6e95fd0",
+    "aiohttp.web_protocol:RequestHandler.data_received": "1ee57ebe052e",
+    "aiohttp.web_protocol:RequestHandler.shutdown": "5eb4bd473db6",
+    "aiohttp.web_protocol:RequestHandler.start": "2e565fd40c8e",
+    "aiohttp.web_runner:AppRunner.__init__": "0193207d4c8f",
+    "aiohttp.web_runner:AppRunner._make_server": "2d5358865abd",
+    "aiohttp.web_runner:BaseRunner.cleanup": "a53a459c698c",
+    "aiohttp.web_server:Server.__call__": "c5700549e688",
+    "aiohttp.web_server:Server.__init__": "ceb06418afb9",
+    "aiohttp.web_server:Server.connection_lost": "fff3ade6ffe8",
     "aiokafka.client:AIOKafkaClient._wait_on_metadata": "52b0a5ee78ef",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.__init__": "01506f316191",
     "aiokafka.consumer.consumer:AIOKafkaConsumer.commit": "79b057d88220",
@@ -224,6 +258,7 @@ PINNED = {
     "faust.types.tuples:ConsumerMessage.on_final_ack": "45d670b6a8ac",
     "faust.types.tuples:Message.ack": "4751b72c4ed8",
     "faust.web.base:Web._enabled_blueprints": "0a5b53f233d4",
+    "faust.web.drivers.aiohttp:Web.__init__": "52b00c1bd653",
     "mode.services:Service._crash": "7bc0c709a151",
     "mode.services:Service._execute_task": "2a976a30f01c",
     "mode.services:Service.add_future": "515996de67f8",

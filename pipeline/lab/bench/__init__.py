@@ -11,6 +11,10 @@
     growth          `growth`: dedupe with a large table beside a small one; idle with the large one
     scaleout        `scaleout`: two workers beside one
     known           groups whose tables know leads from the start
+    capture         `capture`: leads over HTTP into lead-captured
+    latency         `latency`: from the acknowledgement of a lead to the commit of its row
+    failover        `failover`: from the SIGKILL of a worker to the next rows of its partitions
+    timed           leads at a steady rate, and when each was acknowledged and committed
     clock           from counts and times to a rate (pure)
     result          runs, figures, medians, ratios (pure)
     report          everything that was measured, and its files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,17 +53,20 @@ class Installation:
         guarantee: str = "",
         session_timeout_s: float = 10.0,
         app: str = "pipeline.app",
+        port: int | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> Worker:
         """A worker of this product, or of a variant of its `app`, with a data directory of its own: that of the last
-        one with its name.
+        one with its name. `more` are other settings.
         """
         environ = {
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
             "LEADS_SESSION_TIMEOUT_S": str(session_timeout_s),
+            **(more or {}),
         }
-        return Worker(app, environ, self.directory / f"{name}.log")
+        return Worker(app, environ, self.directory / f"{name}.log", port=port)
 
     def settings(self, agents: str, app_id: str) -> Settings:
         """The settings of such a worker."""
@@ -111,6 +114,14 @@ class Installation:
     async def accepted(self) -> int:
         """How many records there are in `lead-accepted`."""
         return await self.kafka.end(topics.ACCEPTED)
+
+    async def emptied(self, agents: str, *names: str) -> None:
+        """Make topics of workers with these agents anew, without records."""
+        for name in names:
+            self.loaded.pop(name, None)
+        await self.kafka.remove(*names)
+        await topics.ensure(self.settings(agents, "leads"))
+        await self.kafka.appear(*names)
 
     def told(self, benchmark: str, run: Run) -> Run:
         """Say what a run has found, and return it."""

@@ -11,9 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.embedded import Broker, free_port
+from pipeline.lab.bench.capture import capture
+from pipeline.lab.bench.failover import failover
 from pipeline.lab.bench.flow import dedupe, path
 from pipeline.lab.bench.growth import growth
 from pipeline.lab.bench.installation import Installation
+from pipeline.lab.bench.latency import latency
 from pipeline.lab.bench.postgresql import postgresql
 from pipeline.lab.bench.recovery import recovery
 from pipeline.lab.bench.report import Report
@@ -35,6 +38,9 @@ BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "recovery": recovery,
     "growth": growth,
     "scaleout": scaleout,
+    "capture": capture,
+    "latency": latency,
+    "failover": failover,
 }
 BROKER_HEAP_MB = 1024
 SAMPLE_LEADS = 10_000

@@ -21,6 +21,9 @@ class Sizes:
         growth: leads in each run of `growth`.
         growth_idle_s: how long a worker without work is looked at.
         scaleout: leads in each run of `scaleout`.
+        capture_single, capture_arrays: leads over HTTP.
+        latency_s: how long leads flow for the latency.
+        session_s: session timeout of the workers of the failover.
         rounds: how often each contender runs.
         limit_s: longest steady state of one run.
     """
@@ -39,6 +42,10 @@ class Sizes:
     growth: int
     growth_idle_s: float
     scaleout: int
+    capture_single: int
+    capture_arrays: int
+    latency_s: float
+    session_s: float
     rounds: int
     limit_s: float
 
@@ -58,6 +65,10 @@ FULL = Sizes(
     growth=1_000_000,
     growth_idle_s=20.0,
     scaleout=800_000,
+    capture_single=150_000,
+    capture_arrays=1_000_000,
+    latency_s=20.0,
+    session_s=10.0,
     rounds=2,
     limit_s=90.0,
 )
@@ -76,6 +87,10 @@ QUICK = Sizes(
     growth=20_000,
     growth_idle_s=3.0,
     scaleout=40_000,
+    capture_single=20_000,
+    capture_arrays=50_000,
+    latency_s=5.0,
+    session_s=6.0,
     rounds=1,
     limit_s=20.0,
 )
