@@ -88,7 +88,10 @@ async def _taken_over(at: Installation, server: Postgres, name: str, session_s: 
         with _worker(at, flow, "a", more) as survivor, _worker(at, flow, "b", more) as victim:
             orphaned = await _begun(flow, survivor, victim)
             killed_s = _kill(victim)
-            noticed_s = await _seen(killed_s, lambda: not survivor.is_ready)
+            # It may be ready again before anybody looks.
+            noticed_s = await _seen(
+                killed_s, lambda: not survivor.is_ready or victim.url not in _owners(survivor).values()
+            )
             ready_s = await _seen(killed_s, lambda: survivor.is_ready)
             times = await flow.end()
     return _told(at, name, _Killed(resumed_s(times, orphaned, killed_s), noticed_s, ready_s))
