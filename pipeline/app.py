@@ -33,8 +33,9 @@ from pipeline.slots import (
 
 __all__ = ["app", "settings"]
 
-#: Faust's and aiokafka's heartbeats in one session.
-HEARTBEATS_PER_SESSION = 5
+#: Heartbeats in one session. It counts from the last one, and a rebalance is told in the answer to one: whoever takes
+#: over a killed worker's partitions waits for at most one of these more than the session timeout.
+HEARTBEATS_PER_SESSION = 20
 #: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
 PRODUCE_TIMEOUT_S = 5.0
 #: Faust's default.

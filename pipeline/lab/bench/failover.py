@@ -89,9 +89,7 @@ async def _taken_over(at: Installation, server: Postgres, name: str, session_s: 
             orphaned = await _begun(flow, survivor, victim)
             killed_s = _kill(victim)
             # It may be ready again before anybody looks.
-            noticed_s = await _seen(
-                killed_s, lambda: not survivor.is_ready or victim.url not in _owners(survivor).values()
-            )
+            noticed_s = await _seen(killed_s, lambda: not survivor.is_ready or _has_all(survivor))
             ready_s = await _seen(killed_s, lambda: survivor.is_ready)
             times = await flow.end()
     return _told(at, name, _Killed(resumed_s(times, orphaned, killed_s), noticed_s, ready_s))
@@ -146,6 +144,10 @@ def _owners(worker: Worker) -> dict[int, str]:
 
 def _is_spread(owners: Mapping[int, str], *workers: Worker) -> bool:
     return len(owners) == PARTITIONS and set(owners.values()) == {worker.url for worker in workers}
+
+
+def _has_all(worker: Worker) -> bool:
+    return _is_spread(_owners(worker), worker)
 
 
 async def _seen(since_s: float, condition: Callable[[], bool]) -> float:
