@@ -11,7 +11,7 @@ import gc
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import faust
@@ -24,7 +24,7 @@ from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Fatal
 from pipeline.batches.producer import Entry
 from pipeline.batches.reread import reread
 
-__all__ = ["BatchStore", "BatchTable", "Logged"]
+__all__ = ["BatchStore", "BatchTable", "Logged", "changes"]
 
 #: RocksDB's own defaults in Faust are 2 GiB of cache and 192 MiB of write buffers for each partition.
 CACHE_SIZE_BYTES = 64 * 1024 * 1024
@@ -98,7 +98,7 @@ class BatchStore(StockStore):
         self.flush(partition)
         self._write(partition, changes, next_offset)
 
-    def apply(self, partition: int, records: Sequence[Any], next_offset: int, *, is_logged: bool) -> None:
+    def apply(self, partition: int, records: Iterable[Any], next_offset: int, *, is_logged: bool) -> None:
         """Put (or delete, for a value of None) what `records` of the changelog say, and `next_offset`, all or nothing.
 
         What is not logged (in RocksDB's write-ahead log) is lost when the process is killed before it comes into a
@@ -207,6 +207,11 @@ class BatchStore(StockStore):
             gc.collect()
 
 
+def changes(records: Sequence[Any]) -> Iterable[Any]:
+    """The records of a changelog. A reader may have left them in pieces, which are read now."""
+    return chain.from_iterable(records) if records and isinstance(records[0], Iterable) else records
+
+
 class Logged(NamedTuple):
     """What the changelog has, and the database is to get: entries by key, None for those that are deleted.
 
@@ -272,7 +277,9 @@ class BatchTable(faust.Table[bytes, bytes]):
         records = await reread(self.app, TP(self.changelog_topic_name, partition), known, following)
         if records is None:
             return Logged(entries, None)
-        return Logged({record.key: record.value for record in records}, following)
+        return Logged(
+            {record.key: record.value for record in changes(records) if known <= record.offset < following}, following
+        )
 
     def put_acknowledged(self, batch: Batch, logged: Logged) -> None:
         """Put what stands in the changelog, as `log_many` returned it.
@@ -300,7 +307,7 @@ class BatchTable(faust.Table[bytes, bytes]):
         """Apply a batch of the changelog itself, during recovery."""
         if batch.tp.topic != self.changelog_topic_name:
             raise Fatal(f"a batch of {batch.tp.topic} was about to be applied to the table {self.name}")
-        self.data.apply(batch.tp.partition, batch.records, batch.next_offset, is_logged=is_logged)
+        self.data.apply(batch.tp.partition, changes(batch.records), batch.next_offset, is_logged=is_logged)
 
     def apply_changelog_batch(self, batch: Any) -> None:
         """Nothing: the stock recovery's buffers are not used."""
