@@ -166,6 +166,7 @@ PINNED = {
     "faust.serializers.schemas:Schema.loads_key": "9adc30303f20",
     "faust.serializers.schemas:Schema.loads_value": "61a4628b4e09",
     "faust.stores.rocksdb:RocksDBOptions.as_options": "d2a1bea17736",
+    "faust.stores.rocksdb:RocksDBOptions.open": "ff87e92d69e2",
     "faust.stores.rocksdb:Store.__init__": "c7c0fa2989e8",
     "faust.stores.rocksdb:Store._db_for_partition": "cb7e67d5f9ef",
     "faust.stores.rocksdb:Store._open_for_partition": "1dc4e0113d67",
