@@ -10,7 +10,8 @@ Knows Faust and Kafka, and nothing of leads. Where to look:
     bugs        is it the records, or the code?
     lanes       partitions beside each other; one bad record stops no other
     producer    appended means acknowledged
-    table       RocksDB that never runs ahead of its changelog
+    table       entries that never run ahead of their changelog
+    store       their database, RocksDB
     reread      what else stands in a changelog
     recovery    tables after a rebalance
     passing     which errors of the broker pass by themselves

@@ -19,7 +19,7 @@ PATIENCE_S = 5.0
 
 
 async def reread(app: Any, tp: TP, start: int, end: int) -> list[Any] | None:
-    """The records of `tp` from offset `start` up to, not including, `end`, in order.
+    """The records of `tp`, in order: those from offset `start` up to, not including, `end`, and more behind.
 
     None when they are more than `REREAD_MAX`, or the broker does not give them in time.
     """
@@ -53,4 +53,4 @@ async def _read(consumer: Any, tp: TopicPartition, start: int, end: int) -> list
     # Not until the last record: the piece may end in offsets without one.
     while await consumer.position(tp) < end:
         records += (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
-    return [record for record in records if record.offset < end]
+    return records

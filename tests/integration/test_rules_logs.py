@@ -15,7 +15,7 @@ import pytest
 import rocksdict
 
 from pipeline import topics
-from pipeline.batches.table import BatchStore
+from pipeline.batches.store import OFFSET_FAMILY, BatchStore
 from pipeline.dedupe import Seen
 from tests.integration.broker_side import CHANGELOG, delete_records, leads_in, starts, transactions, wipe
 from tests.integration.installation import ROOT, Installation, Worker, key, leads
@@ -216,9 +216,11 @@ class TestTables:
         sent = leads_in(P, 10)
         processed(installation, sent)
         with opened(installation) as db:
-            offset, log_id = db[BatchStore.offset_key].split(b" ")
+            offsets = db.get_column_family(OFFSET_FAMILY)
+            offset, log_id = offsets[BatchStore.offset_key].split(b" ")
             assert offset == b"10"
-            db[BatchStore.offset_key] = b"999 " + log_id
+            offsets[BatchStore.offset_key] = b"999 " + log_id
+            del offsets
             db[b"default/ghost"] = Seen(0, 10**13, b"12345678").pack()
         worker = installation.worker().wait_ready()
         assert f"Building {CHANGELOG}/{P} from its changelog, 0 to 10" in worker.text()
@@ -247,12 +249,13 @@ class TestTables:
 def opened(installation: Installation) -> rocksdict.Rdict:
     """The database of the partition, of a worker that has stopped."""
     (path,) = (installation.directory / "var").glob(f"worker-*/**/seen-{P}.db")
-    return rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+    families = {OFFSET_FAMILY: rocksdict.Options(raw_mode=True)}
+    return rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True), column_families=families)
 
 
 def database(installation: Installation) -> tuple[dict[bytes, bytes], int]:
     """The entries of the partition, and the changelog offset up to which they are complete."""
     with opened(installation) as db:
         entries = dict(db.items())
-    offset, _ = entries.pop(BatchStore.offset_key).split(b" ")
+        offset, _ = db.get_column_family(OFFSET_FAMILY)[BatchStore.offset_key].split(b" ")
     return entries, int(offset)

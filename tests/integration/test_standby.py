@@ -10,7 +10,7 @@ import pytest
 import rocksdict
 
 from pipeline import topics
-from pipeline.batches.table import BatchStore
+from pipeline.batches.store import OFFSET_FAMILY, BatchStore
 from tests.integration.asking import get
 from tests.integration.broker_side import CHANGELOG, delete_records
 from tests.integration.installation import PARTITIONS, Installation, Worker, leads
@@ -31,11 +31,14 @@ def next_offsets(installation: Installation, worker: int) -> dict[int, int]:
         for path in (installation.directory / "var" / f"worker-{worker}").rglob(f"seen-{number}.*"):
             try:
                 db = rocksdict.Rdict(
-                    str(path), rocksdict.Options(raw_mode=True), access_type=rocksdict.AccessType.read_only()
+                    str(path),
+                    rocksdict.Options(raw_mode=True),
+                    column_families={OFFSET_FAMILY: rocksdict.Options(raw_mode=True)},
+                    access_type=rocksdict.AccessType.read_only(),
                 )
             except Exception:  # rocksdict has no class of its own: the database is being made
                 continue
-            value = db.get(BatchStore.offset_key)
+            value = db.get_column_family(OFFSET_FAMILY).get(BatchStore.offset_key)
             db.close()
             if value is not None:
                 found[number] = int(value.split(b" ")[0])

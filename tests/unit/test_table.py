@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import faust
 import pytest
+import rocksdict
 
-from pipeline.batches.table import SWEEP_ENTRIES, BatchStore
+from pipeline.batches.store import SWEEP_ENTRIES, BatchStore
+from pipeline.batches.table import changes
 from tests.unit.engine import record
 
 
@@ -43,12 +46,47 @@ def test_records_of_the_changelog_are_applied_in_their_order(store: BatchStore, 
     assert store.next_offset(0) == 9
 
 
+def test_pieces_of_a_changelog_are_records() -> None:
+    first, second, third = record(1), record(2), record(3)
+    assert list(changes([first, second])) == [first, second]
+    assert list(changes([[first], [second, third]])) == [first, second, third]
+    assert list(changes([])) == []
+
+
 def test_a_database_made_from_another_changelog_is_new(store: BatchStore) -> None:
     store.log_id = b"one"
     store.write(0, {b"a": b"1"}, 7)
     assert store.next_offset(0) == 7
     store.log_id = b"other"
     assert store.next_offset(0) is None
+
+
+def test_a_database_that_has_its_offset_elsewhere_is_new(store: BatchStore) -> None:
+    path = store.partition_path(0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = rocksdict.Options(raw_mode=True)
+    options.create_if_missing(True)
+    with rocksdict.Rdict(str(path), options) as former:
+        former[store.offset_key] = b"7 "
+        former[b"a"] = b"1"
+    assert store.next_offset(0) is None
+    store.wipe(0)
+    store.write(0, {b"a": b"2"}, 8)
+    assert store.next_offset(0) == 8
+
+
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_files_of_keys_in_order_do_not_overlap(store: BatchStore, is_logged: bool) -> None:
+    size, writes = 20_000, 40
+    for number in range(writes):
+        first = number * size
+        records = [record(first + n, key=b"default/%08d" % (first + n), value=b"v" * 40) for n in range(size)]
+        store.apply(0, records, first + size, is_logged=is_logged)
+    # Those of the offset have no other key.
+    files = [one for one in store._db_for_partition(0).live_files() if one["end_key"] != store.offset_key]
+    spans = sorted((one["start_key"], one["end_key"]) for one in files)
+    assert len(spans) > 2
+    assert all(former[1] < latter[0] for former, latter in pairwise(spans))
 
 
 def test_a_wiped_partition_is_new(store: BatchStore) -> None:

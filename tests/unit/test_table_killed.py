@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.batches.table import WRITE_BUFFER_SIZE_BYTES, BatchStore
+from pipeline.batches.store import WRITE_BUFFER_SIZE_BYTES, BatchStore
 from tests.unit.engine import record
 from tests.unit.test_table import new_store
 

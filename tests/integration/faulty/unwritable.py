@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.app import app
 from pipeline.batches import Fatal
-from pipeline.batches.table import BatchStore
+from pipeline.batches.store import BatchStore
 
 __all__ = ["app"]
 
