@@ -63,7 +63,7 @@ async def path(at: Installation) -> Benchmark:
 
 
 async def _runs(at: Installation, name: str, leads: Mapping[str, int], peers: Peers) -> list[Run]:
-    flow = Flow(at, name, peers, limit_s=at.sizes.limit_s)
+    flow = Flow(at, name, peers)
     runs = []
     for contender in there_and_back(list(leads), at.sizes.rounds):
         workload = replace(at.leads, count=leads[contender])
@@ -124,16 +124,14 @@ class Flow:
         at: where.
         name: `dedupe` or `path`.
         peers: the contenders that are neither ours nor stock Faust.
-        limit_s: longest steady state of one run.
     """
 
-    def __init__(self, at: Installation, name: str, peers: Peers, *, limit_s: float) -> None:
+    def __init__(self, at: Installation, name: str, peers: Peers) -> None:
         self._at = at
         self._name = name
         self._peers = peers
         self._writes_rows = name == "path"
         self._agents = "dedupe,crm_sink" if self._writes_rows else "dedupe"
-        self._limit_s = limit_s
         self._number = 0
 
     async def run(self, contender: str, workload: Workload, captured: str) -> Run:
@@ -151,7 +149,8 @@ class Flow:
             count = partial(sqlite_rows, crm) if self._writes_rows else accepted_count
             # It commits every 30 s, and what it does until then shows nothing.
             settle_s = 1.0 if contender == STREAMS else STALL_S
-            race = Race(worker, name, reads, accepted_count, count, expected, self._limit_s, settle_s)
+            limit_s = self._at.sizes.limit_s if contender == OURS else self._at.sizes.peer_limit_s
+            race = Race(worker, name, reads, accepted_count, count, expected, limit_s, settle_s)
             # The dedupe is counted by what goes in, repeats too; the path by the rows that come out.
             run = await timed(self._at.kafka, contender, race, records=None if self._writes_rows else workload.count)
         if contender == OURS:

@@ -131,11 +131,10 @@ class PostgreSQLPath:
         return self._peers.start(contender, name, captured, database=url, leads=self._leads.count)
 
     def _race(self, contender: str, worker: Process, name: str, captured: str, connection: Any) -> Race:
-        limit_s = self._at.sizes.limit_s
         if contender in _APPS:
             begun = partial(self._at.kafka.end, ACCEPTED)
             count = partial(connection.fetchval, _WRITTEN, ACCEPTED)
-            return Race(worker, name, (captured, ACCEPTED), begun, count, self._leads.unique, limit_s)
+            return Race(worker, name, (captured, ACCEPTED), begun, count, self._leads.unique, self._at.sizes.limit_s)
         tally = self._peers.tally(name)
 
         async def has_begun() -> int:
@@ -145,7 +144,7 @@ class PostgreSQLPath:
             return tallied(tally) or 0
 
         expected = self._leads.count if contender == PLAIN_ROWS else self._leads.unique
-        return Race(worker, name, (captured,), has_begun, written, expected, limit_s)
+        return Race(worker, name, (captured,), has_begun, written, expected, self._at.sizes.peer_limit_s)
 
     async def _require_right(self, run: Run, connection: Any) -> None:
         """Of ours every lead once, and nothing else; of Quix Streams the table that ours was compared with."""
