@@ -33,9 +33,10 @@ def note_member(coordinator: Any, note: Path) -> None:
 
 async def leave_as_former(coordinator: Any, note: Path) -> None:
     """Let the member that is noted leave the group, if it is one of this group; returns when it has, or cannot."""
-    if not note.exists():
-        return
-    group, member_id, *_ = (*note.read_text().split("\n"), "", "")
+    try:
+        group, member_id, *_ = (*note.read_text().split("\n"), "", "")
+    except (OSError, ValueError):
+        return  # there is none, or it is damaged
     if group == coordinator.group_id and member_id:
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
@@ -43,4 +44,5 @@ async def leave_as_former(coordinator: Any, note: Path) -> None:
                 response = await coordinator._send_req(LeaveGroupRequest(group, member_id))
                 if not response.error_code:
                     logger.info("The process that was here before had not left its group, and has now")
-    note.unlink()
+    with suppress(OSError):
+        note.unlink()

@@ -90,6 +90,12 @@ class Lanes:
                     waiting.clear()
         except LetGo:
             waiting.clear()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Some library lets out the cancellation of a task of its own. In silence this lane would be over.
+            self._on_fatal(Fatal(f"The work on {tp.topic}/{tp.partition} was cancelled, and not by this worker"))
         except Exception as error:  # handed on: it ends the worker
             self._on_fatal(error)
 

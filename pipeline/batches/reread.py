@@ -16,6 +16,7 @@ __all__ = ["REREAD_MAX", "reread"]
 #: More records are not read again beside the work: the next recovery does.
 REREAD_MAX = 100_000
 PATIENCE_S = 5.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 async def reread(app: Any, tp: TP, start: int, end: int) -> list[Any] | None:
@@ -33,7 +34,11 @@ async def reread(app: Any, tp: TP, start: int, end: int) -> list[Any] | None:
     except (KafkaError, TimeoutError):
         return None
     finally:
-        await consumer.stop()
+        # In a task of its own: while a broker is away, aiokafka lets out the cancellation of a request that waits to be
+        # tried again, which would be taken for ours.
+        stopping = asyncio.ensure_future(consumer.stop())
+        stopping.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        await asyncio.wait({stopping}, timeout=CLOSE_TIMEOUT_S)
 
 
 def _consumer(app: Any) -> Any:

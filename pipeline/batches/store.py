@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,10 @@ class BatchStore(StockStore):
         """Have everything that was not logged in files."""
         if partition in self._unlogged:
             with self._fatal("written"):
-                self._db_for_partition(partition).flush(wait=True)
+                db = self._db_for_partition(partition)
+                # By hand only the named family is flushed, so in this order: never an offset without its entries.
+                db.flush(wait=True)
+                db.get_column_family(OFFSET_FAMILY).flush(wait=True)
             self._unlogged.discard(partition)
 
     def _read(self, partition: int, keys: list[bytes]) -> list[bytes | None]:
@@ -194,7 +197,13 @@ class BatchStore(StockStore):
     def wipe(self, partition: int) -> None:
         """Remove the database of `partition`: it will be rebuilt from its changelog."""
         self._close(partition)
-        shutil.rmtree(self.partition_path(partition), ignore_errors=True)
+        path = self.partition_path(partition)
+        wiped = path.with_name(f"{path.name}.wiped")
+        shutil.rmtree(wiped, ignore_errors=True)
+        # At once: half a database, as a kill would leave it, cannot be opened any more.
+        with suppress(FileNotFoundError):
+            path.rename(wiped)
+        shutil.rmtree(wiped, ignore_errors=True)
 
     def persisted_offset(self, tp: TP) -> int | None:
         """The last changelog offset applied, which is how Faust counts here."""

@@ -21,6 +21,9 @@ from pipeline.batches.store import BatchStore
 
 __all__ = ["BatchTable", "Logged", "changes"]
 
+#: After a changelog could not be read again; until then the offset of the table stands still.
+REREAD_AGAIN_S = 60.0
+
 
 def changes(records: Sequence[Any]) -> Iterable[Any]:
     """The records of a changelog. A reader may have left them in pieces, which are read now."""
@@ -48,6 +51,8 @@ class BatchTable(faust.Table[bytes, bytes]):
     def __init__(self, app: Any, **kwargs: Any) -> None:
         schema = BatchSchema(key_type=bytes, value_type=bytes)
         super().__init__(app, key_type=bytes, value_type=bytes, schema=schema, **kwargs)
+        #: When to try that again, by partition.
+        self._reread_again_s: dict[int, float] = {}
 
     def _new_store(self) -> BatchStore:
         return BatchStore(
@@ -89,8 +94,12 @@ class BatchTable(faust.Table[bytes, bytes]):
         """What the changelog has from `known` on: not only `entries`, but also a try that was not acknowledged, or what
         a worker wrote that had the partition before. A recovery would put all of it, in its order; so does this.
         """
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._reread_again_s.get(partition, now_s):
+            return Logged(entries, None)
         records = await reread(self.app, TP(self.changelog_topic_name, partition), known, following)
         if records is None:
+            self._reread_again_s[partition] = now_s + REREAD_AGAIN_S
             return Logged(entries, None)
         return Logged(
             {record.key: record.value for record in changes(records) if known <= record.offset < following}, following

@@ -34,7 +34,11 @@ class _Entry:
     def told(self, outcome: Outcome) -> None:
         if self.tell is not None:
             tell, self.tell = self.tell, None
-            tell(outcome)
+            try:
+                tell(outcome)
+            except Exception as error:  # as the loop does with what it calls: nobody else waits in vain
+                context = {"message": "An answer could not be given", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
 
 class _Lane:
@@ -171,6 +175,8 @@ class TopicPublisher:
             lane.expire(now_s)
         rest = [entry.deadline_s for lane in self._lanes for entry in [*lane.sent, *lane.waiting] if entry.tell]
         if rest:
+            if self._alarm is not None:
+                self._alarm.cancel()  # set by what was told
             self._alarm = loop.call_at(min(rest), self._expire)
 
 

@@ -177,6 +177,19 @@ class TestAnotherRequest:
 
 
 class TestPieces:
+    async def test_nothing_is_learned_of_a_body_that_looks_like_a_head(self, client: Client, topic: Counting) -> None:
+        """Empty lines before a request hide where its head ends: here its body seems to be a request of its own."""
+        body = json.dumps(lead()).encode()
+        fake = b"PUT /other HTTP/1.0\r\nHost: leads\r\nIdempotency-Key: m1\r\nContent-Length: %d\r\n\r\n" % len(body)
+        size = 1000
+        head = b"POST /leads HTTP/1.1\r\nHost: leads\r\nX-Pad: %b\r\nContent-Length: 1000\r\n\r\n"
+        peer, other = await connect(client), await connect(client)
+        await peer.send(b"\r\n\r\n" + head % (b"p" * (size + 2 - len(head))))
+        await peer.send(fake.ljust(size) + request(lead()))
+        topic.puts = 0
+        assert (await other.ask(fake + body))[0] == 404
+        assert topic.puts == 0
+
     async def test_of_one_request(self, client: Client, topic: Counting) -> None:
         peer = await known(client, topic)
         data = request(lead())

@@ -22,7 +22,7 @@ class Agent:
         self.started: list[tuple[int, int]] = []
         self.written: list[int] = []
         self.cancelled: list[int] = []
-        self.raises: dict[int, Exception] = {}
+        self.raises: dict[int, BaseException] = {}
         self.gates: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
         self.gated: set[int] = set()
         self.bugs: list[tuple[int, Exception]] = []
@@ -199,6 +199,14 @@ class TestFatalAndLetGo:
         await agent.idle()
         assert agent.fatal == [agent.raises[1]]
         assert (event.acked, agent.bugs) == (0, [])
+
+    async def test_a_cancellation_that_a_library_lets_out_ends_the_worker(self, agent: Agent) -> None:
+        agent.raises[0] = asyncio.CancelledError()
+        event = agent.put([0])
+        await agent.idle()
+        assert not event.acked
+        (fatal,) = agent.fatal
+        assert "cancelled, and not by this worker" in str(fatal)
 
     async def test_let_go_acks_nothing_and_is_no_error(self, agent: Agent) -> None:
         agent.raises[0] = LetGo()

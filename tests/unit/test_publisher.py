@@ -202,3 +202,21 @@ async def test_who_has_gone_is_not_told(producer: Producer) -> None:
     producer.acknowledge()
     await turns()
     assert publishing.cancelled()
+
+
+async def test_one_that_cannot_be_told_keeps_no_other_waiting(producer: Producer) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    told: list[Any] = []
+
+    def raises(outcome: Any) -> None:
+        raise ValueError("a bug")
+
+    topic = publisher(producer)
+    for tell in (raises, told.append):
+        topic.put(A, b"1", tell)
+    await turns()
+    producer.acknowledge()
+    await turns()
+    assert told == [Position(0, 101)]
+    assert [str(context["exception"]) for context in complaints] == ["a bug"]

@@ -72,3 +72,42 @@ def test_what_was_not_logged_is_there_after_a_flush_and_after_an_orderly_end(tmp
     put(store, 1, is_logged=False)
     store._close(0)
     assert new_store(tmp_path).next_offset(0) == 2 * ENTRIES
+
+
+KILLED_AFTER_FLUSH = """
+import os, signal, sys
+from pathlib import Path
+from tests.unit.test_table_killed import put, new_store
+
+store = new_store(Path(sys.argv[1]))
+put(store, 0, is_logged=True)
+put(store, 1, is_logged=False)
+store.flush(0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_flushed_is_there_with_its_offset(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED_AFTER_FLUSH, str(tmp_path)], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    store = new_store(tmp_path)
+    assert store.next_offset(0) == 2 * ENTRIES
+    assert store.get_many(0, [name(2 * ENTRIES - 1)]) == [VALUE]
+
+
+def test_what_was_being_wiped_is_gone_whatever_a_kill_left_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_store(tmp_path)
+    put(store, 0, is_logged=True)
+
+    def killed_at_once(path: Path, **options: object) -> None:
+        """Remove nothing."""
+
+    monkeypatch.setattr("pipeline.batches.store.shutil.rmtree", killed_at_once)
+    store.wipe(0)
+    monkeypatch.undo()
+    again = new_store(tmp_path)
+    assert again.next_offset(0) is None
+    again.wipe(0)
+    assert [path.name for path in store.partition_path(0).parent.iterdir() if "wiped" in path.name] == []
