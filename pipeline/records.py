@@ -6,10 +6,6 @@ a byte is shown as `\\xff`.
 
 aiokafka goes through four calls for each record, and makes a dataclass of eleven fields of it. Here it is one call and
 a struct of what is used, in less than half the time.
-
-Of a changelog keys and values are used by the million, and put into a database as they come. There the reader hands on
-whole pieces, to be read where they are used: records of a megabyte that are made before they are used have left the
-processor's caches by then.
 """
 
 from __future__ import annotations
@@ -19,14 +15,10 @@ from typing import Any
 
 import msgspec
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords, _MemoryRecordsPy
 
-__all__ = ["Piece", "Record", "install_reader"]
-
-#: How Faust's names of changelogs end.
-CHANGELOG = "-changelog"
+__all__ = ["Record", "install_reader"]
 
 
 def install_reader() -> None:
@@ -63,61 +55,16 @@ class _Kept:
         self.size_in_bytes = records.size_in_bytes
 
 
-class Piece:
-    """A record batch of a changelog. Its records have `offset`, `timestamp`, `key` and `value`; they are read once.
-
-    Attributes:
-        offset: of the first record, or a smaller one that the log no longer has.
-        timestamp: the latest of a record, in milliseconds since the epoch.
-    """
-
-    def __init__(self, batch: Any, raw: bytes, start: int) -> None:
-        self._batch = batch
-        self._raw = raw
-        self._start = start
-        self.offset = max(start, batch.base_offset)
-        self.timestamp: int = batch.max_timestamp
-
-    def __iter__(self) -> Iterator[Any]:
-        """From the offset on at which the fetch began. Where aiokafka's reader gives up at a header's name, all come
-        again, so that who puts them in their order has the same.
-        """
-        try:
-            yield from self._records(self._batch)
-        except UnicodeDecodeError:
-            yield from self._records(_LenientRecords(self._raw, self.offset).next_batch())
-
-    def _records(self, batch: Any) -> Iterator[Any]:
-        return iter(batch) if batch.base_offset >= self._start else (one for one in batch if one.offset >= self._start)
-
-
 class _PartitionRecords(fetcher.PartitionRecords):
     """Goes on with a slower reader where aiokafka's fast one gives up."""
 
     _records: Any
     _records_iterator: Iterator[Record]
-    next_fetch_offset: int
 
     def __iter__(self) -> Iterator[Record]:
         return self._records_iterator
 
-    def _unpack_records(self) -> Iterator[Any]:
-        if self._tp.topic.endswith(CHANGELOG) and self._isolation_level == fetcher.READ_UNCOMMITTED:
-            return self._pieces()
-        return self._each()
-
-    def _pieces(self) -> Iterator[Piece]:
-        while self._records.has_next():
-            batch = self._records.next_batch()
-            if self._check_crcs and not batch.validate_crc():
-                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-            start: int = self.next_fetch_offset
-            if batch.next_offset > start:
-                self.next_fetch_offset = batch.next_offset
-                if not batch.is_control_batch:
-                    yield Piece(batch, self._records.raw, start)
-
-    def _each(self) -> Iterator[Record]:
+    def _unpack_records(self) -> Iterator[Record]:
         try:
             yield from super()._unpack_records()
         except UnicodeDecodeError:

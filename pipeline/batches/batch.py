@@ -87,7 +87,7 @@ class Batch:
     """A contiguous run of records of one partition, as the broker delivered them.
 
     `records` have what is named as in aiokafka's `ConsumerRecord`, in the order of their offsets, up to but not
-    including `next_offset`; those of a changelog may be pieces, see `table.changes`.
+    including `next_offset`.
     Offsets may be missing in between where the log has none (compaction, transaction markers).
     """
 

@@ -20,7 +20,7 @@ CLOSE_TIMEOUT_S = 1.0
 
 
 async def reread(app: Any, tp: TP, start: int, end: int) -> list[Any] | None:
-    """The records of `tp`, in order: those from offset `start` up to, not including, `end`, and more behind.
+    """The records of `tp` from offset `start` up to, not including, `end`, in order.
 
     None when they are more than `REREAD_MAX`, or the broker does not give them in time.
     """
@@ -58,4 +58,4 @@ async def _read(consumer: Any, tp: TopicPartition, start: int, end: int) -> list
     # Not until the last record: the piece may end in offsets without one.
     while await consumer.position(tp) < end:
         records += (await consumer.getmany(tp, timeout_ms=1000)).get(tp, [])
-    return records
+    return [record for record in records if record.offset < end]

@@ -7,8 +7,7 @@ acknowledged them in the changelog, together with the changelog offset up to whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import faust
@@ -19,15 +18,10 @@ from pipeline.batches.producer import Entry
 from pipeline.batches.reread import reread
 from pipeline.batches.store import BatchStore
 
-__all__ = ["BatchTable", "Logged", "changes"]
+__all__ = ["BatchTable", "Logged"]
 
 #: After a changelog could not be read again; until then the offset of the table stands still.
 REREAD_AGAIN_S = 60.0
-
-
-def changes(records: Sequence[Any]) -> Iterable[Any]:
-    """The records of a changelog. A reader may have left them in pieces, which are read now."""
-    return chain.from_iterable(records) if records and isinstance(records[0], Iterable) else records
 
 
 class Logged(NamedTuple):
@@ -101,9 +95,7 @@ class BatchTable(faust.Table[bytes, bytes]):
         if records is None:
             self._reread_again_s[partition] = now_s + REREAD_AGAIN_S
             return Logged(entries, None)
-        return Logged(
-            {record.key: record.value for record in changes(records) if known <= record.offset < following}, following
-        )
+        return Logged({record.key: record.value for record in records}, following)
 
     def put_acknowledged(self, batch: Batch, logged: Logged) -> None:
         """Put what stands in the changelog, as `log_many` returned it.
@@ -131,7 +123,7 @@ class BatchTable(faust.Table[bytes, bytes]):
         """Apply a batch of the changelog itself, during recovery."""
         if batch.tp.topic != self.changelog_topic_name:
             raise Fatal(f"a batch of {batch.tp.topic} was about to be applied to the table {self.name}")
-        self.data.apply(batch.tp.partition, changes(batch.records), batch.next_offset, is_logged=is_logged)
+        self.data.apply(batch.tp.partition, batch.records, batch.next_offset, is_logged=is_logged)
 
     def apply_changelog_batch(self, batch: Any) -> None:
         """Nothing: the stock recovery's buffers are not used."""

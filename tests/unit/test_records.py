@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from aiokafka.consumer import fetcher
-from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
@@ -50,42 +49,6 @@ def test_records_before_and_behind_come_once_and_in_order() -> None:
         (0, b"key 0", ()), (1, b"key 1", (("a", b"1"),)), (2, b"key 2", (("b", b"2"),)),
         (3, b"key 3", (("o\\xffd", b"3"),)), (4, b"key 4", ()), (5, b"key 5", (("c", b"4"),)),
     ]  # fmt: skip
-
-
-def pieces(raw: bytes, start: int, *, check: bool = False) -> Any:
-    tp = TopicPartition("leads-seen-changelog", 0)
-    return fetcher.PartitionRecords(tp, fetcher.MemoryRecords(raw), [], start, None, None, check, 0)
-
-
-def test_a_changelog_comes_in_pieces_and_each_record_of_them_once() -> None:
-    raw = batch(3, [], [("a", b"1")]) + batch(5, [], [], codec=GZIP) + batch(9, [])
-    found = pieces(raw, 3)
-    assert [(one.offset, one.timestamp) for one in found] == [(3, 1001), (5, 1001), (9, 1000)]
-    assert found.next_fetch_offset == 10
-    records = [(one.offset, one.key, one.value) for piece in pieces(raw, 3) for one in piece]
-    assert records == [(offset, b"key %d" % offset, b"value") for offset in (3, 4, 5, 6, 9)]
-
-
-@pytest.mark.parametrize("codec", [NONE, GZIP])
-def test_a_piece_begins_where_the_fetch_did(codec: int) -> None:
-    raw = batch(0, [], [], [], codec=codec) + batch(3, [])
-    first, second = pieces(raw, 1)
-    assert (first.offset, [one.offset for one in first]) == (1, [1, 2])
-    assert (second.offset, [one.offset for one in second]) == (3, [3])
-
-
-@pytest.mark.parametrize("start", [0, 3, 4])
-def test_a_piece_with_an_odd_header_has_all_records_in_the_end(start: int) -> None:
-    raw = batch(0, [], []) + odd(batch(2, [], [], [("odd", b"1")], []))
-    found: dict[int, bytes] = {one.offset: one.key for piece in pieces(raw, start) for one in piece}
-    assert found == {offset: b"key %d" % offset for offset in range(start, 6)}
-
-
-def test_a_piece_that_is_damaged_is_refused() -> None:
-    raw = bytearray(batch(0, [], []))
-    raw[-3] ^= 1
-    with pytest.raises(CorruptRecordException):
-        list(pieces(bytes(raw), 0, check=True))
 
 
 def test_a_fetch_that_begins_in_the_middle_of_a_batch() -> None:

@@ -10,7 +10,6 @@ import pytest
 import rocksdict
 
 from pipeline.batches.store import SWEEP_ENTRIES, BatchStore
-from pipeline.batches.table import changes
 from tests.unit.engine import record
 
 
@@ -44,13 +43,6 @@ def test_records_of_the_changelog_are_applied_in_their_order(store: BatchStore, 
     store.apply(0, records, 9, is_logged=is_logged)
     assert store.get_many(0, [b"a", b"b", b"c"]) == [b"3", None, b"1"]
     assert store.next_offset(0) == 9
-
-
-def test_pieces_of_a_changelog_are_records() -> None:
-    first, second, third = record(1), record(2), record(3)
-    assert list(changes([first, second])) == [first, second]
-    assert list(changes([[first], [second, third]])) == [first, second, third]
-    assert list(changes([])) == []
 
 
 def test_a_database_made_from_another_changelog_is_new(store: BatchStore) -> None:

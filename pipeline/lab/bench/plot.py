@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from pipeline.lab.bars import OTHERS, OURS, Bar, Panel
 from pipeline.lab.bench import result
@@ -20,7 +21,7 @@ def panels(benchmarks: Sequence[Benchmark]) -> list[Panel]:
 
 
 def _panel(benchmark: Benchmark) -> Panel:
-    ours, others = iter(OURS), iter(OTHERS)
+    ours, others = cycle(OURS), cycle(OTHERS)
     bars = []
     for name in benchmark.contenders:
         rate = benchmark.rate(name)
