@@ -329,6 +329,11 @@ async def _patiently(ask: Callable[[], Awaitable[_Answer]], epoch: Epoch) -> _An
     while True:
         try:
             return await ask()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not of this task: when a connection is lost, aiokafka lets out the cancellation of requests of its own.
         except KafkaError as error:
             if not is_passing(error):
                 raise
