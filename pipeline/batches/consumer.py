@@ -20,7 +20,7 @@ from mode import Service
 from pipeline.batches.batch import Batch, Epoch, Fatal, LetGo, Refused
 from pipeline.batches.checkpoints import Checkpoints
 from pipeline.batches.fetch import FETCH_TIMEOUT_S, BatchConsumerThread, Log, Slice
-from pipeline.batches.passing import is_passing
+from pipeline.batches.passing import is_being_cancelled, is_passing
 from pipeline.batches.watched import Watched
 
 __all__ = ["BatchConsumer", "BatchTransport", "PositionLost", "Positions"]
@@ -172,8 +172,7 @@ class BatchConsumer(Watched, StockConsumer):
                     self.checkpoints.committed(offsets)
                     return True
             except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
+                if is_being_cancelled():
                     raise
             return False  # cancelled by `let_go`
 
@@ -330,10 +329,8 @@ async def _patiently(ask: Callable[[], Awaitable[_Answer]], epoch: Epoch) -> _An
         try:
             return await ask()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_being_cancelled():
                 raise
-            # Not of this task: when a connection is lost, aiokafka lets out the cancellation of requests of its own.
         except KafkaError as error:
             if not is_passing(error):
                 raise

@@ -17,6 +17,7 @@ from mode import get_logger
 
 from pipeline.batches.batch import Batch, Fatal, LetGo, Refused
 from pipeline.batches.bugs import BugCount
+from pipeline.batches.passing import is_being_cancelled
 
 __all__ = ["Lanes", "OnBug", "Work"]
 
@@ -91,10 +92,9 @@ class Lanes:
         except LetGo:
             waiting.clear()
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_being_cancelled():
                 raise
-            # Some library lets out the cancellation of a task of its own. In silence this lane would be over.
+            # In silence this lane would be over.
             self._on_fatal(Fatal(f"The work on {tp.topic}/{tp.partition} was cancelled, and not by this worker"))
         except Exception as error:  # handed on: it ends the worker
             self._on_fatal(error)
