@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from pipeline import topics
 from pipeline.lab.bench.clock import Clock, Reading
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.peers import PLAIN_COPY, QUIX, QUIX_BYTES, STREAMS, Peers
@@ -184,9 +183,7 @@ class Flow:
 
 async def fresh_outputs(at: Installation, agents: str, group: str) -> None:
     """Make the topics that `group` writes to anew; nobody may be using them."""
-    await at.kafka.remove(ACCEPTED, DEAD_LETTER)
-    await topics.ensure(at.settings(agents, group))
-    await at.kafka.appear(ACCEPTED, DEAD_LETTER)
+    await at.emptied(agents, ACCEPTED, DEAD_LETTER, group=group)
 
 
 async def require_whole(

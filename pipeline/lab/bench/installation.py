@@ -51,7 +51,6 @@ class Installation:
         *,
         sink_url: str = "",
         guarantee: str = "",
-        session_timeout_s: float = 10.0,
         app: str = "pipeline.app",
         port: int | None = None,
         more: Mapping[str, str] | None = None,
@@ -63,7 +62,6 @@ class Installation:
             **self._environ(name, agents, app_id),
             "LEADS_SINK_URL": sink_url,
             "LEADS_GUARANTEE": guarantee,
-            "LEADS_SESSION_TIMEOUT_S": str(session_timeout_s),
             **(more or {}),
         }
         return Worker(app, environ, self.directory / f"{name}.log", port=port)
@@ -106,21 +104,20 @@ class Installation:
 
     async def nothing_captured(self) -> None:
         """Make `lead-captured` anew; nobody may be using it."""
-        self.loaded.pop(topics.CAPTURED, None)
-        await self.kafka.remove(topics.CAPTURED)
-        await topics.ensure(self.settings("dedupe", "leads"))
-        await self.kafka.appear(topics.CAPTURED)
+        await self.emptied("dedupe", topics.CAPTURED)
 
     async def accepted(self) -> int:
         """How many records there are in `lead-accepted`."""
         return await self.kafka.end(topics.ACCEPTED)
 
-    async def emptied(self, agents: str, *names: str) -> None:
-        """Make topics of workers with these agents anew, without records."""
+    async def emptied(self, agents: str, *names: str, group: str = "leads") -> None:
+        """Make topics of the workers of `group`, which run these agents, anew, without records. Nobody may be using
+        them.
+        """
         for name in names:
             self.loaded.pop(name, None)
         await self.kafka.remove(*names)
-        await topics.ensure(self.settings(agents, "leads"))
+        await topics.ensure(self.settings(agents, group))
         await self.kafka.appear(*names)
 
     def told(self, benchmark: str, run: Run) -> Run:

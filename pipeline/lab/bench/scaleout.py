@@ -35,7 +35,7 @@ TWO = "two workers"
 RATIO_MIN = 1.0
 CPU_RATIO_MAX = 1.15
 #: Far longer than they are frozen.
-SESSION_TIMEOUT_S = 60.0
+_SETTINGS = {"LEADS_SESSION_TIMEOUT_S": "60"}
 READY_MAX_S = 90.0
 POLL_S = 0.1
 
@@ -118,9 +118,7 @@ async def _run(at: Installation, contender: str, group: str, workers: int, leads
     await fresh_outputs(at, "dedupe", group)
     with ExitStack() as stack:
         names = [f"{group}-{number}" for number in range(workers)]
-        started = [
-            stack.enter_context(at.ours(name, "dedupe", group, session_timeout_s=SESSION_TIMEOUT_S)) for name in names
-        ]
+        started = [stack.enter_context(at.ours(name, "dedupe", group, more=_SETTINGS)) for name in names]
         team = Team(started)
         await team.share()
         team.pause()
