@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.util
+import importlib
 import logging
 import os
 import sys
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
-import mode.loop
 from faust.app.base import BootStrategy
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.web.drivers.aiohttp import Web
@@ -44,6 +43,9 @@ SWITCH_INTERVAL_S = 0.0005
 POLL_INTERVAL_MAX_S = 21 * 86400.0
 #: Faust keeps in it what `-L` says.
 LOOP_VARIABLE = "FAUST_LOOP"
+#: aiokafka expects an `OSError` or nothing from a write to a connection that the broker has just closed; uvloop raises
+#: a `RuntimeError`, which ends aiokafka's routines for metadata and group in silence: the worker never reads again.
+UVLOOP_REFUSED = "aiokafka stops for good on uvloop when a broker goes (aiokafka issue 1038); leave out --loop uvloop."
 
 
 class _Boot(BootStrategy):
@@ -130,7 +132,8 @@ class BatchApp(faust.App):
         """Import the modules with the agents; one that cannot be imported ends the worker. Faust's autodiscovery, which
         is off, scans whole packages, skips what looks like a test, and only warns of what cannot be imported.
         """
-        _use_fast_loop()
+        if os.environ.get(LOOP_VARIABLE) == "uvloop":
+            self.refuse(Refused(UVLOOP_REFUSED))
         for name in self._modules:
             importlib.import_module(name)
         super().worker_init()
@@ -218,14 +221,6 @@ class BatchApp(faust.App):
         # Not `sys.stderr`, which Faust has redirected into the log.
         print(f"Cannot go on: {refusal}", file=sys.__stderr__, flush=True)
         os._exit(refusal.status if status is None else status)
-
-
-def _use_fast_loop() -> None:
-    """Run on uvloop where it is installed, unless the command line names a loop (`-L aio`). The consumer's thread, too:
-    it asks asyncio for a new loop.
-    """
-    if LOOP_VARIABLE not in os.environ and importlib.util.find_spec("uvloop"):
-        mode.loop.use("uvloop")
 
 
 def _calm_collector() -> None:

@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import IO
 
-import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -61,7 +60,7 @@ async def _flush(journal: IO[str]) -> None:
 def _main() -> None:
     leads = Workload(int(os.environ["LAB_SEED"]), int(os.environ["LAB_LEADS"]))
     with Path(os.environ["LAB_JOURNAL"]).open("w") as journal:
-        uvloop.run(
+        asyncio.run(
             append(
                 os.environ["LAB_BOOTSTRAP"],
                 os.environ["LAB_TOPIC"],

@@ -186,3 +186,9 @@ def warnings(worker: Worker) -> list[str]:
     """The warnings and errors in its log."""
     lines = [line for line in worker.text().splitlines() if "[WARNING]" in line or "[ERROR]" in line]
     return [line.split("] ", 3)[-1].strip() for line in lines]
+
+
+def test_a_loop_on_which_aiokafka_does_not_survive_its_broker(unstarted: Installation) -> None:
+    status, last = unstarted.program("faust", "--loop", "uvloop", "-A", "pipeline.app", "worker").refused()
+    assert status == os.EX_CONFIG
+    assert "leave out --loop uvloop" in last
