@@ -26,7 +26,7 @@ from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Epoch, Fatal, L
 from pipeline.batches.bugs import BugCount
 from pipeline.batches.fetch import Log
 from pipeline.batches.passing import is_passing
-from pipeline.batches.producer import Entry, together
+from pipeline.batches.producer import Entry, fill, together
 from pipeline.batches.table import BatchTable
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "LetGo",
     "Log",
     "Refused",
+    "fill",
     "is_passing",
     "together",
 ]

@@ -18,6 +18,8 @@ __all__ = ["STATUS_HUNG", "STATUS_REFUSED", "Batch", "BatchSchema", "DiskFull", 
 STATUS_REFUSED = 78
 #: EX_SOFTWARE: the worker hangs.
 STATUS_HUNG = 70
+#: A `Record` without key and value.
+RECORD_SIZE_BYTES = 100
 
 
 class LetGo(Exception):
@@ -100,6 +102,14 @@ class Batch:
         self.epoch = epoch
         self.acked = False
 
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Batches of one partition and one epoch that follow each other, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        records = [record for batch in batches for record in batch.records]
+        return cls(batches[0].tp, records, batches[-1].next_offset, batches[0].epoch)
+
     def one(self, index: int) -> Batch:
         """The record at `index` as a batch of its own."""
         record = self.records[index]
@@ -110,6 +120,12 @@ class Batch:
         """The offset of the first record."""
         offset: int = self.records[0].offset
         return offset
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes: keys, values, and something for each record, which may have neither."""
+        sizes = (len(record.key or b"") + len(record.value or b"") for record in self.records)
+        return RECORD_SIZE_BYTES * len(self.records) + sum(sizes)
 
     def __len__(self) -> int:
         return len(self.records)

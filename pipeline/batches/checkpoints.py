@@ -21,17 +21,20 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._delivered: dict[TP, deque[Batch]] = {}
+        self._size_bytes: dict[TP, int] = {}
         self._reached: dict[TP, int] = {}
         self._committed: dict[TP, int] = {}
 
     def start(self, tp: TP, offset: int) -> None:
         """Begin with `tp` at `offset`, which is committed or the start of the log."""
         self._delivered[tp] = deque()
+        self._size_bytes[tp] = 0
         self._reached[tp] = self._committed[tp] = offset
 
     def deliver(self, batch: Batch) -> None:
         """Note that `batch` goes to the agents. It must continue where the last one of its partition ended."""
         self._delivered[batch.tp].append(batch)
+        self._size_bytes[batch.tp] += batch.size_bytes
 
     def ack(self, batch: Batch) -> bool:
         """Note that all of `batch` is safe; return whether the checkpoint of its partition moved.
@@ -44,13 +47,19 @@ class Checkpoints:
         delivered = self._delivered.get(batch.tp)
         moved = False
         while delivered and delivered[0].acked:
-            self._reached[batch.tp] = delivered.popleft().next_offset
+            head = delivered.popleft()
+            self._reached[batch.tp] = head.next_offset
+            self._size_bytes[batch.tp] -= head.size_bytes
             moved = True
         return moved
 
     def outstanding(self, tp: TP) -> int:
         """How many batches of `tp` are delivered and hold back the checkpoint."""
         return len(self._delivered.get(tp, ()))
+
+    def outstanding_bytes(self, tp: TP) -> int:
+        """The size of these batches."""
+        return self._size_bytes.get(tp, 0)
 
     def reached(self, tp: TP) -> int | None:
         """The offset up to which everything of `tp` is safe."""
@@ -69,5 +78,6 @@ class Checkpoints:
     def forget(self) -> None:
         """Drop everything: the assignment is over."""
         self._delivered.clear()
+        self._size_bytes.clear()
         self._reached.clear()
         self._committed.clear()

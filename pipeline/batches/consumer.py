@@ -27,6 +27,8 @@ __all__ = ["BatchConsumer", "BatchTransport", "PositionLost", "Positions"]
 
 #: Batches of one partition that may be unacknowledged: one in work and one waiting, so that no lane waits for a fetch.
 LANE_DEPTH_BATCHES = 2
+#: Of small ones so many bytes. aiokafka, when it still holds records of one partition, fetches none of any for a while.
+LANE_DEPTH_BYTES = 256 * 1024
 
 RETRY_S = 0.5
 
@@ -92,8 +94,12 @@ class BatchConsumer(Watched, StockConsumer):
         return {
             tp: self._positions[tp]
             for tp in self._get_active_partitions() & self._positions.keys()
-            if self.checkpoints.outstanding(tp) < LANE_DEPTH_BATCHES
+            if self._has_room(tp)
         }
+
+    def _has_room(self, tp: TP) -> bool:
+        checkpoints = self.checkpoints
+        return checkpoints.outstanding(tp) < LANE_DEPTH_BATCHES or checkpoints.outstanding_bytes(tp) < LANE_DEPTH_BYTES
 
     async def _deliver(self, tp: TP, fetched: Slice) -> None:
         epoch = self.epoch
@@ -143,7 +149,7 @@ class BatchConsumer(Watched, StockConsumer):
         return self._acknowledge(message.value)
 
     def _acknowledge(self, batch: Batch) -> bool:
-        was_full = self.checkpoints.outstanding(batch.tp) >= LANE_DEPTH_BATCHES
+        was_full = not self._has_room(batch.tp)
         moved = self.checkpoints.ack(batch)
         if moved:
             self._acknowledged.set()

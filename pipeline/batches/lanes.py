@@ -1,8 +1,8 @@
 """Partitions are lanes: each works through its own batches in order, beside the others.
 
 The round trips to broker and database of different partitions overlap, while the order within a partition stays. How
-many batches wait in a lane is bounded where they are fetched (`BatchConsumer`), so a full lane holds back only its own
-partition.
+much waits in a lane is bounded where it is fetched (`BatchConsumer`), so a full lane holds back only its own partition.
+What waits is worked on as one batch: an idle lane begins with a single record, a busy one has fewer and larger batches.
 """
 
 from __future__ import annotations
@@ -84,10 +84,13 @@ class Lanes:
         waiting = self._waiting[tp]
         try:
             while waiting:
-                event = waiting.popleft()
-                await self._finish(event.value)
-                event.ack()
-                if event.value.epoch.leaving.is_set():
+                events = list(waiting)
+                waiting.clear()
+                batch = Batch.joined([event.value for event in events])
+                await self._finish(batch)
+                for event in events:
+                    event.ack()
+                if batch.epoch.leaving.is_set():
                     waiting.clear()
         except LetGo:
             waiting.clear()

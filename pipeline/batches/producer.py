@@ -14,7 +14,7 @@ from mode import get_logger
 from pipeline.batches.batch import Batch, Fatal
 from pipeline.batches.passing import is_passing
 
-__all__ = ["Appender", "Entry", "together"]
+__all__ = ["Appender", "Entry", "fill", "together"]
 
 logger = get_logger(__name__)
 
@@ -113,20 +113,20 @@ def _record_batches(producer: Any, records: Sequence[Entry]) -> Iterable[Any]:
     appended = 0
     while appended < len(records):
         builder = producer.create_batch()
-        appended += _fill(builder, records, appended)
+        appended += fill(builder, islice(records, appended, None))
         yield builder
 
 
-def _fill(builder: Any, records: Sequence[Entry], start: int) -> int:
-    """Append as many of `records` from `start` on as there is room for, at least one, and close the batch; returns how
-    many. What is too large even by itself is refused by the broker.
+def fill(builder: Any, entries: Iterable[Entry]) -> int:
+    """Append to an aiokafka `BatchBuilder` as many of `entries` as there is room for, at least one, and close it;
+    returns how many. What is too large even by itself is refused by the broker.
 
     Past aiokafka's `BatchBuilder.append`, which takes twice as long for each record as what it calls.
     """
     append = builder._builder.append
     now_ms = int(time.time() * 1000)
     count = 0
-    for key, value, headers in islice(records, start, None):
+    for key, value, headers in entries:
         if append(count, now_ms, key, value, [*headers]) is None:
             break
         count += 1

@@ -82,6 +82,8 @@ class BatchStore(StockStore):
         self.log_id = b""
         #: Databases with writes that are neither in a file nor in RocksDB's log.
         self._unlogged: set[int] = set()
+        #: What the offset family holds, by partition. Read once: each look at a family makes an object in rocksdict.
+        self._offsets: dict[int, bytes] = {}
 
     def get_many(self, partition: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, None where there is none. Raises `Fatal` when RocksDB cannot read."""
@@ -93,12 +95,19 @@ class BatchStore(StockStore):
         None for a new database, for one that was made from another changelog than `log_id`, and for one of a version
         that kept the offset elsewhere.
         """
-        with self._fatal("read"):
-            value = self._db_for_partition(partition).get_column_family(OFFSET_FAMILY).get(self.offset_key)
+        value = self._offsets.get(partition) or self._read_offset(partition)
         if value is None:
             return None
         offset, log_id = value.split(b" ")
         return int(offset) if bytes.fromhex(log_id.decode()) == self.log_id else None
+
+    def _read_offset(self, partition: int) -> bytes | None:
+        with self._fatal("read"):
+            offsets = self._db_for_partition(partition).get_column_family(OFFSET_FAMILY)
+            value: bytes | None = offsets.get(self.offset_key)
+        if value is not None:
+            self._offsets[partition] = value
+        return value
 
     def write(self, partition: int, entries: Mapping[bytes, bytes | None], next_offset: int | None) -> None:
         """Put (or delete, for None) `entries` and, if given, the new `next_offset`, all or nothing.
@@ -142,11 +151,14 @@ class BatchStore(StockStore):
 
     def _write(self, partition: int, changes: Any, next_offset: int | None, options: Any = None) -> None:
         db = self._db_for_partition(partition)
+        value = None
         if next_offset is not None:
             value = b"%d %s" % (next_offset, self.log_id.hex().encode())
             changes.put(self.offset_key, value, db.get_column_family_handle(OFFSET_FAMILY))
         with self._fatal("written"):
             db.write(changes, options)
+        if value is not None:
+            self._offsets[partition] = value
 
     def flush(self, partition: int) -> None:
         """Have everything that was not logged in files."""
@@ -228,6 +240,7 @@ class BatchStore(StockStore):
     def _close(self, partition: int) -> None:
         db = self._dbs.pop(partition, None)
         self._unlogged.discard(partition)
+        self._offsets.pop(partition, None)
         if db is not None:
             db.close()
             del db

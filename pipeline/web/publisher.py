@@ -14,7 +14,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from pipeline.partitioner import partition
+from pipeline.batches import fill
+from pipeline.partitioner import partition, partitions
 from pipeline.web.capture import Outcome, Position, Unacknowledged
 
 __all__ = ["TopicPublisher"]
@@ -54,12 +55,8 @@ class _Lane:
 
     def fill(self, builder: Any) -> None:
         """Move from what waits what has room in the record batch `builder`."""
-        while self.waiting:
-            entry = self.waiting[0]
-            if builder.append(timestamp=None, key=entry.key, value=entry.value) is None:
-                break
-            self.sent.append(self.waiting.popleft())
-        builder.close()
+        count = fill(builder, ((entry.key, entry.value, ()) for entry in self.waiting))
+        self.sent.extend(self.waiting.popleft() for _ in range(count))
 
     def expire(self, now_s: float) -> None:
         """Tell those that have waited for too long, and do not send those that are still here."""
@@ -95,17 +92,18 @@ class TopicPublisher:
         """Publish (key, value) pairs in order; each result is where the broker has it, or why not."""
         outcomes, loop = _Outcomes(len(records)), asyncio.get_running_loop()
         deadline_s = loop.time() + self._timeout_s
-        for number, (key, value) in enumerate(records):
-            self._put(loop, _Entry(key, value, deadline_s, partial(outcomes.take, number)))
+        found = partitions([key for key, _ in records], len(self._lanes))
+        for number, ((key, value), lane) in enumerate(zip(records, found, strict=True)):
+            self._put(loop, self._lanes[lane], _Entry(key, value, deadline_s, partial(outcomes.take, number)))
         return await outcomes.all
 
     def put(self, key: bytes, value: bytes, tell: Callable[[Outcome], None]) -> None:
         """Publish one; `tell` is called once, in bounded time and never at once, with what became of it."""
         loop = asyncio.get_running_loop()
-        self._put(loop, _Entry(key, value, loop.time() + self._timeout_s, tell))
+        lane = self._lanes[partition(key, len(self._lanes))]
+        self._put(loop, lane, _Entry(key, value, loop.time() + self._timeout_s, tell))
 
-    def _put(self, loop: asyncio.AbstractEventLoop, entry: _Entry) -> None:
-        lane = self._lanes[partition(entry.key, len(self._lanes))]
+    def _put(self, loop: asyncio.AbstractEventLoop, lane: _Lane, entry: _Entry) -> None:
         if not lane.busy:
             self._flush_soon(loop, lane)
         lane.waiting.append(entry)

@@ -200,6 +200,8 @@ class AnyOrder(RuleBasedStateMachine):
         for tp, model in self.models.items():
             assert self.checkpoints.reached(tp) == model.reached
             assert self.checkpoints.outstanding(tp) == len(model.ends) - model.prefix
+            batches = self.batches[tp][model.prefix :]
+            assert self.checkpoints.outstanding_bytes(tp) == sum(batch.size_bytes for batch in batches)
 
     @invariant()
     def what_is_pending_is_reached_and_not_confirmed(self) -> None:

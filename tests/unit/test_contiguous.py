@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.batches import Batch, Epoch
+from pipeline.batches import consumer as consumer_module
 from pipeline.batches.checkpoints import Checkpoints
 from pipeline.batches.consumer import LANE_DEPTH_BATCHES, BatchConsumer, PositionLost
 from pipeline.batches.fetch import Log, Slice
@@ -164,7 +165,21 @@ async def test_a_partition_without_an_explicit_position_delivers_nothing() -> No
     assert broker.asked == [{P0: 0}]
 
 
-async def test_a_full_lane_is_not_fetched() -> None:
+async def test_small_batches_fill_a_lane_by_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    consumer, broker = await begun(list(range(30)))
+    await consumer._deliver_next()
+    monkeypatch.setattr(consumer_module, "LANE_DEPTH_BYTES", 4 * consumer.delivered[0].size_bytes)
+    for _ in range(6):
+        await consumer._deliver_next()
+    assert len(consumer.delivered) == 4
+    assert broker.asked[-1] == {}
+    consumer.ack_all()
+    await consumer._deliver_next()
+    assert len(consumer.delivered) == 5
+
+
+async def test_a_full_lane_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "LANE_DEPTH_BYTES", 0)
     consumer, broker = await begun(list(range(30)))
     for _ in range(LANE_DEPTH_BATCHES + 1):
         await consumer._deliver_next()

@@ -76,14 +76,31 @@ def agent() -> Agent:
 
 class TestOrder:
     async def test_batches_of_a_partition_are_worked_on_in_order_one_at_a_time(self, agent: Agent) -> None:
-        agent.gated = {0}
-        events = [agent.put([offset]) for offset in range(5)]
+        agent.gated = {0, 1}
+        events = [agent.put([0])]
         await turns()
+        for offset in (1, 2):
+            events.append(agent.put([offset]))
+            await turns()
         assert agent.started == [(0, 0)]
         agent.gates[0].set()
+        await turns()
+        assert [event.acked for event in events] == [1, 0, 0]
+        agent.gates[1].set()
         await agent.idle()
-        assert agent.written == [0, 1, 2, 3, 4]
-        assert [event.acked for event in events] == [1] * 5
+        assert agent.written == [0, 1, 2]
+        assert [event.acked for event in events] == [1, 1, 1]
+
+    async def test_what_waits_is_one_batch(self, agent: Agent) -> None:
+        agent.gated = {0}
+        agent.put([0])
+        await turns()
+        waiting = [agent.put(offsets) for offsets in ([1, 2], [3], [5, 6])]
+        agent.gates[0].set()
+        await agent.idle()
+        assert agent.started == [(0, 0), (0, 1)]
+        assert agent.written == [0, 1, 2, 3, 5, 6]
+        assert [event.acked for event in waiting] == [1, 1, 1]
 
     async def test_a_blocked_partition_does_not_stop_its_neighbour(self, agent: Agent) -> None:
         agent.gated = {0}
@@ -152,8 +169,10 @@ class TestRecordsThatRaise:
 
     async def test_so_are_small_batches_in_a_row_that_all_raise(self, agent: Agent) -> None:
         agent.raises = {offset: ValueError() for offset in range(SYSTEMATIC_RECORDS)}
-        events = [agent.put([offset], tp=(P0, P1)[offset % 2]) for offset in agent.raises]
-        await agent.idle()
+        events = []
+        for offset in agent.raises:
+            events.append(agent.put([offset], tp=(P0, P1)[offset % 2]))
+            await agent.idle()
         assert [type(error) for error in agent.fatal] == [Fatal]
         assert sum(event.acked for event in events) == len(agent.bugs) == SYSTEMATIC_RECORDS - 1
 
@@ -161,7 +180,7 @@ class TestRecordsThatRaise:
         agent.raises = {offset: ValueError() for offset in range(2 * SYSTEMATIC_RECORDS) if offset % 50}
         for offset in range(2 * SYSTEMATIC_RECORDS):
             agent.put([offset])
-        await agent.idle()
+            await agent.idle()
         assert (agent.fatal, agent.written) == ([], [0, 50, 100, 150])
 
     async def test_one_good_record_among_many_bad_ones_is_not_systematic(self, agent: Agent) -> None:
@@ -267,8 +286,8 @@ class TestLettingGo:
     async def test_what_waits_is_not_begun(self, agent: Agent) -> None:
         agent.gated = {0}
         agent.put([0])
-        waiting = agent.put([1])
         await turns()
+        waiting = agent.put([1])
         letting_go = asyncio.ensure_future(agent.let_go(60.0))
         await turns()
         agent.gates[0].set()
