@@ -83,12 +83,17 @@ class BatchConsumer(Watched, StockConsumer):
         except OffsetOutOfRangeError as error:
             await self._out_of_range(error)
             return
+        batches: list[Batch] = []
         for tp, fetched in slices.items():
-            if self.flow_active and self.epoch is epoch and tp in self._positions:
-                await self._deliver(tp, fetched)
-            else:
+            if not (self.flow_active and self.epoch is epoch and tp in self._positions):
                 # What comes next is not contiguous with this, and not because of a gap: it will be sought back to.
                 self._gaps.pop(tp, None)
+            elif await self._is_contiguous(tp, fetched) and self.epoch is epoch:
+                batches += self._begun(tp, fetched)
+        if batches:
+            # All at once: each wait costs tasks and turns of the loop.
+            delivering = asyncio.gather(*(self.callback(self._message(batch)) for batch in batches))
+            await self.wait_first(delivering, self.suspend_flow.wait())
 
     def _wanted(self) -> dict[TP, int]:
         return {
@@ -101,17 +106,15 @@ class BatchConsumer(Watched, StockConsumer):
         checkpoints = self.checkpoints
         return checkpoints.outstanding(tp) < LANE_DEPTH_BATCHES or checkpoints.outstanding_bytes(tp) < LANE_DEPTH_BYTES
 
-    async def _deliver(self, tp: TP, fetched: Slice) -> None:
-        epoch = self.epoch
-        if not await self._is_contiguous(tp, fetched) or self.epoch is not epoch:
-            return
-        batch = Batch(tp, fetched.records, fetched.next_offset, epoch)
+    def _begun(self, tp: TP, fetched: Slice) -> list[Batch]:
+        """The batch to deliver; none when the log has only gone on."""
+        batch = Batch(tp, fetched.records, fetched.next_offset, self.epoch)
         self._positions[tp] = batch.next_offset
         self.checkpoints.deliver(batch)
         if batch.records:
-            await self.wait_first(self.callback(self._message(batch)), self.suspend_flow.wait())
-        else:
-            self._acknowledge(batch)
+            return [batch]
+        self._acknowledge(batch)
+        return []
 
     async def _is_contiguous(self, tp: TP, fetched: Slice) -> bool:
         expected = self._positions[tp]

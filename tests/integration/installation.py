@@ -20,6 +20,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -257,8 +258,11 @@ class Installation:
         asyncio.run(_commit(self.bootstrap, topic, group, offsets))
 
     def drained(self) -> bool:
-        """Whether the group stands at the end of both topics."""
-        return all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
+        """Whether the group stands at the end of both topics. Not while a broker that was away elects its leaders."""
+        try:
+            return all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+            return False
 
     def lag(self, topic: str = topics.CAPTURED, group: str = "leads") -> int:
         """Records of `topic` that the group has not committed."""
