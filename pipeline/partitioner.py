@@ -19,9 +19,9 @@ _POSITIVE = 0x7FFFFFFF
 _SIDE_BY_SIDE_MIN = 8
 
 
-def partition(key: bytes, partitions: int) -> int:
-    """The number of the partition of `key`, of so many."""
-    return (murmur2(key) & _POSITIVE) % partitions
+def partition(key: bytes, count: int) -> int:
+    """The number of the partition of `key`, of `count`."""
+    return (murmur2(key) & _POSITIVE) % count
 
 
 def partitions(keys: Sequence[bytes], count: int) -> list[int]:

@@ -93,7 +93,7 @@ class Batch:
     Offsets may be missing in between where the log has none (compaction, transaction markers).
     """
 
-    __slots__ = ("acked", "epoch", "next_offset", "records", "tp")
+    __slots__ = ("_size_bytes", "acked", "epoch", "next_offset", "records", "tp")
 
     def __init__(self, tp: TP, records: Sequence[Any], next_offset: int, epoch: Epoch) -> None:
         self.tp = tp
@@ -101,6 +101,7 @@ class Batch:
         self.next_offset = next_offset
         self.epoch = epoch
         self.acked = False
+        self._size_bytes: int | None = None
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
@@ -124,8 +125,10 @@ class Batch:
     @property
     def size_bytes(self) -> int:
         """About what it takes: keys, values, and something for each record, which may have neither."""
-        sizes = (len(record.key or b"") + len(record.value or b"") for record in self.records)
-        return RECORD_SIZE_BYTES * len(self.records) + sum(sizes)
+        if self._size_bytes is None:
+            sizes = (len(record.key or b"") + len(record.value or b"") for record in self.records)
+            self._size_bytes = RECORD_SIZE_BYTES * len(self.records) + sum(sizes)
+        return self._size_bytes
 
     def __len__(self) -> int:
         return len(self.records)

@@ -21,8 +21,6 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
-import uvloop
-
 from pipeline.lab.workload import Workload
 from pipeline.lead import encode
 
@@ -224,6 +222,8 @@ def _main() -> None:
     given = list(requests(leads, int(os.environ["LAB_PER_REQUEST"])))
     port, connections = int(os.environ["LAB_PORT"]), int(os.environ["LAB_CONNECTIONS"])
     gc.freeze()  # the requests are walked by nobody
+    import uvloop  # here: it is of the `bench` extra, and `leads` reads this module for its report
+
     report = uvloop.run(_run(port, connections, given, int(os.environ["LAB_WARM_UP"])))
     path = Path(os.environ["LAB_REPORT"])
     path.with_suffix(".new").write_text(json.dumps(asdict(report)))
