@@ -20,7 +20,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NodeNotReadyError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
@@ -258,10 +258,13 @@ class Installation:
         asyncio.run(_commit(self.bootstrap, topic, group, offsets))
 
     def drained(self) -> bool:
-        """Whether the group stands at the end of both topics. Not while a broker that was away elects its leaders."""
+        """Whether the group stands at the end of both topics. Not while a broker that was away returns.
+
+        At first such a broker has no leaders and no coordinator; fenced after a long freeze, it names not even itself.
+        """
         try:
             return all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
-        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+        except (NodeNotReadyError, GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
             return False
 
     def lag(self, topic: str = topics.CAPTURED, group: str = "leads") -> int:
