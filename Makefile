@@ -1,6 +1,6 @@
 # Everything is installed into .venv, from requirements.lock; the only things needed are make and Python >= 3.11.
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-fast lint bench lock
+.PHONY: help setup run test test-fast lint bench assets lock
 
 WORKERS ?= 2
 # Tests of real processes mostly wait for them; more than two at a time take turns on two cores.
@@ -42,6 +42,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 bench: $(STAMP) ## measure the throughput of this machine
 	$(BIN)/leads bench $(ARGS)
 
+assets: $(STAMP) ## compress the pictures in pipeline/web/pictures for the page; fails above the budget
+	$(BIN)/python -m pipeline.lab.pictures
+
 lock: ## write requirements.lock anew (ARGS=--upgrade for newer versions)
 	@$(require-python)
 	$(PYTHON) -m venv --clear $(VENV)-lock
@@ -63,6 +66,7 @@ $(STAMP): requirements.lock pyproject.toml
 	    $(require-python); \
 	    echo "Setting up $(VENV) once: a minute or two."; $(PYTHON) -m venv --clear $(VENV); \
 	fi
-	@$(PIP) install --quiet --require-hashes -r requirements.lock
+	@# What is never imported need not be compiled, and that is most of it.
+	@$(PIP) install --quiet --no-compile --require-hashes -r requirements.lock
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

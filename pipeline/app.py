@@ -36,13 +36,17 @@ __all__ = ["app", "settings"]
 #: Heartbeats in one session. It counts from the last one, and a rebalance is told in the answer to one: whoever takes
 #: over a killed worker's partitions waits for at most one of these more than the session timeout.
 HEARTBEATS_PER_SESSION = 20
-#: How long the broker may take to acknowledge before a capture answers 503 and an agent tries again.
+#: How long the broker may take to acknowledge before an agent tries again, and before a capture without a spool answers
+#: 503.
 PRODUCE_TIMEOUT_S = 5.0
 #: Faust's default.
 REQUEST_TIMEOUT_S = 90.0
 BROKER_RETRY_S = 0.5
-#: Modules of the engine whose lines only say that a service starts or stops.
-SERVICES = ("app", "fetch", "table", "watched")
+#: Modules whose lines below a warning only say that a service starts or stops.
+SERVICES = (
+    *(f"pipeline.batches.{name}" for name in ("app", "fetch", "table", "watched")),
+    "pipeline.web.spool_service",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +79,7 @@ def _take_place(slot: Slot) -> None:
         warnings.simplefilter("ignore", AlreadyConfiguredWarning)
         if app.conf.web_port == settings.web_port:
             app.conf.web_port = slot.web_port
-        app.conf.canonical_url = settings.web_url or f"http://{settings.web_bind}:{app.conf.web_port}"
+        app.conf.canonical_url = settings.web_url or f"http://{settings.web_host}:{app.conf.web_port}"
         app.conf.datadir = slot.state_dir
         if settings.static_membership:
             app.conf.consumer_group_instance_id = instance_id(slot, str(app.conf.canonical_url))
@@ -86,7 +90,7 @@ def _take_place(slot: Slot) -> None:
     logger.info("Worker %s serves at %s and keeps its state in %s", slot.number, app.web_server_url, slot.state_dir)
     if wanted_slot() is not None:
         # Under `leads up` the log is for whoever runs the product: what changes, not how Faust's services start.
-        for name in ("aiokafka", "faust", "mode", *(f"pipeline.batches.{name}" for name in SERVICES)):
+        for name in ("aiokafka", "faust", "mode", *SERVICES):
             logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -131,7 +135,8 @@ def _modules() -> list[str]:
 
 
 async def _agree_with_broker() -> None:
-    require_cluster(settings.data_dir, await connect(settings))
+    app.cluster_id = await connect(settings)
+    require_cluster(settings.data_dir, app.cluster_id)
     try:
         await topics.ensure(settings)
     except KafkaError as error:

@@ -18,6 +18,7 @@ __all__ = [
     "ORIGINAL_PREFIX",
     "REASONS",
     "REJECTED",
+    "SPAM",
     "Letter",
     "Rejection",
     "concerns",
@@ -34,7 +35,9 @@ INVALID = "invalid"
 ID_CONFLICT = "id-conflict"
 REJECTED = "rejected"
 BUG = "bug"
-REASONS = (INVALID, ID_CONFLICT, REJECTED, BUG)
+#: It looked as if a program had filled in the form.
+SPAM = "spam"
+REASONS = (INVALID, ID_CONFLICT, REJECTED, BUG, SPAM)
 
 #: Before the names of the headers that the record had itself.
 ORIGINAL_PREFIX = "original-"

@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.dead_letters import ID_CONFLICT, INVALID, Rejection
+from pipeline.dead_letters import ID_CONFLICT, INVALID, SPAM, Rejection
 from pipeline.lead import InvalidLead, content_hash, decode, key
 from pipeline.records import Record
 
-__all__ = ["Decision", "Seen", "decide"]
+__all__ = ["SUSPECT", "Decision", "Seen", "decide"]
+
+#: The header of a captured lead that looks as if a program had filled in the form; its value says why.
+SUSPECT = "suspect"
+
+SUSPICION_MAX_CHARS = 64
 
 _ENTRY = struct.Struct(">qq8sqII")
 #: Entries of before `times` was counted.
@@ -74,7 +79,8 @@ def decide(records: Sequence[Record], known: Mapping[bytes, bytes], *, window_ms
 
     `known` has the value in `seen` of every key that is there. A *duplicate* has the key and the content of an event
     with a smaller offset, at most `window_ms` older. The same offset again is a re-delivery after a crash, and is
-    forwarded again. The same key with other content is two leads under one name: rejected, never dropped.
+    forwarded again. The same key with other content is two leads under one name: rejected, never dropped. What is
+    suspect is rejected and not learned, so that the lead can still come under its id.
     """
     decision = Decision()
     forward, learned = decision.forward, decision.learned
@@ -87,6 +93,9 @@ def decide(records: Sequence[Record], known: Mapping[bytes, bytes], *, window_ms
         name = key(lead)
         if record.key != name:
             decision.rejected.append(Rejection(record, INVALID, "the record's key is not tenant/message_id"))
+            continue
+        if record.headers and (why := _suspicion(record)):
+            decision.rejected.append(Rejection(record, SPAM, why))
             continue
         digest = content_hash(lead)
         value = learned.get(name) or known.get(name)
@@ -103,6 +112,11 @@ def decide(records: Sequence[Record], known: Mapping[bytes, bytes], *, window_ms
             detail = f"another lead has this id, at offset {first.offset}"
             decision.rejected.append(Rejection(record, ID_CONFLICT, detail))
     return decision
+
+
+def _suspicion(record: Record) -> str | None:
+    found = next((value for name, value in record.headers if name == SUSPECT and value), None)
+    return None if found is None else ascii(found.decode(errors="replace"))[1:-1][:SUSPICION_MAX_CHARS]
 
 
 def _first(value: bytes, record: Record, window_ms: float) -> Seen | None:

@@ -24,6 +24,7 @@ __all__ = [
     "ARRAY_MAX_LEADS",
     "HASH_SIZE_BYTES",
     "LEAD_SIZE_MAX_BYTES",
+    "NESTING_MAX_LEVELS",
     "InvalidLead",
     "Lead",
     "LeadTooLarge",
@@ -34,6 +35,7 @@ __all__ = [
     "key",
     "name_flaw",
     "parse",
+    "shown_name",
     "take",
 ]
 
@@ -48,7 +50,7 @@ HASH_SIZE_BYTES = 8
 #: Tenants whose names are remembered as fit.
 TENANTS_KNOWN_MAX = 1024
 
-_NAME_SHOWN_MAX_CHARS = 64
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 _MessageId = Annotated[str, Meta(min_length=1, max_length=128)]
 _Email = Annotated[str, Meta(min_length=1, max_length=320)]
@@ -305,12 +307,15 @@ def _merged(fields: Any, unknown: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InvalidLead("fields", "expected an object")
     for name in unknown.keys() & fields.keys():
-        raise InvalidLead(f"fields.{_shown(name)}", "is given twice, at the top and in `fields`; keep one of them")
+        raise InvalidLead(f"fields.{shown_name(name)}", "is given twice, at the top and in `fields`; keep one of them")
     return {**fields, **unknown}
 
 
-def _shown(name: str) -> str:
-    return ascii(name)[1:-1][:_NAME_SHOWN_MAX_CHARS]
+def shown_name(name: str) -> str:
+    """The name of a member as an error may show it. Somebody may have put data where a name belongs: what does not look
+    like a name is not shown.
+    """
+    return name if _NAME.fullmatch(name) else "…"
 
 
 def _converted(members: dict[str, Any]) -> Lead:

@@ -79,10 +79,45 @@ class Settings:
         "Or at-least-once. Whether the offsets are kept in the CRM's database, in one transaction with the rows.",
     )
     data_dir: Path = _setting(Path("var"), Path, "path", "Where workers keep state, relative to where they start.")
+    spool_max_bytes: int = _setting(
+        1024**3,
+        values.whole,
+        "bytes",
+        "How large the spool in the data directory may become, which keeps leads while the brokers are away; 0: none.",
+    )
     web_port: int = _setting(6066, values.port, "port", "HTTP port of the first worker; the next ones count up.")
     web_bind: str = _setting("127.0.0.1", str, "address", "Address that workers listen on.")
     web_url: str = _setting(
         "", values.web_url, "URL", "How other workers reach this one; when unset, made of its address and port."
+    )
+    capture_port: int = _setting(
+        6065, values.port_or_off, "port", "HTTP port that all workers of a machine share for capture; `off` is none."
+    )
+    capture_max_requests: int = _setting(
+        512, values.count, "count", "Requests with leads that a worker has in work; more are answered 503 at once."
+    )
+    capture_max_bytes: int = _setting(
+        64 * 1024 * 1024, values.count, "bytes", "What those may hold in memory; more is answered 503 at once."
+    )
+    rate_limit_per_s: int = _setting(
+        100,
+        values.whole,
+        "leads/s",
+        "Leads of one address, ten times as many at once; more are answered 429. 0 is no limit, and so is loopback.",
+    )
+    trusted_proxies: tuple[values.Network, ...] = _setting(
+        (), values.networks, "addresses", "Proxies before the workers, whose X-Forwarded-For says who the client is."
+    )
+    ops_token: str = _setting(
+        "",
+        values.token,
+        "secret",
+        "Opens status, tables and details to whoever gives it; when unset, they answer on this machine only.",
+        secret=True,
+    )
+    ops_token_file: Path | None = _setting(None, Path, "path", "A file that holds this token.")
+    forms: Path | None = _setting(
+        None, Path, "path", "The forms of the page; when unset, `forms.toml` where workers start, else a built-in one."
     )
     app_id: str = _setting("leads", values.app_id, "name", "Consumer group, and the prefix of the changelog topics.")
     agents: tuple[str, ...] = _setting(
@@ -161,6 +196,11 @@ class Settings:
         return f"[{self.web_bind}]" if ":" in self.web_bind else self.web_bind
 
     @property
+    def workers_url(self) -> str:
+        """Where the workers of this machine can be asked: at the port that they share, else at the first one's."""
+        return f"http://{self.web_host}:{self.capture_port or self.web_port}"
+
+    @property
     def replication_factor(self) -> int:
         """Replicas of a new topic."""
         return self.replication or (1 if self.embedded else 3)
@@ -202,15 +242,25 @@ def _with_password(found: dict[str, Any]) -> dict[str, Any]:
         raise BadSetting(f"{variable(needless[0])} is for a user: give {username} too.")
     if "broker_ca_file" in found and not found.get("broker_tls"):
         raise BadSetting(f"{variable('broker_ca_file')} is for TLS: set {variable('broker_tls')}=on too.")
-    if "sink_password" in found and "sink_password_file" in found:
-        raise BadSetting(f"Give {variable('sink_password')} or {variable('sink_password_file')}, not both.")
-    return {**found, **_read(found, "broker_password"), **_read(found, "sink_password")}
+    for name in ("sink_password", "ops_token"):
+        if name in found and f"{name}_file" in found:
+            raise BadSetting(f"Give {variable(name)} or {variable(f'{name}_file')}, not both.")
+    if any(network.network_address.is_loopback for network in found.get("trusted_proxies", ())) and not (
+        "ops_token" in found or "ops_token_file" in found
+    ):
+        raise BadSetting(
+            f"{variable('trusted_proxies')} names this machine, whose requests are its clients' then: "
+            f"set {variable('ops_token')} for the operators and for the workers among themselves."
+        )
+    read = {**_read(found, "broker_password"), **_read(found, "sink_password"), **_read(found, "ops_token")}
+    return {**found, **read}
 
 
 def _read(found: dict[str, Any], name: str) -> dict[str, str]:
     """The password `name` from the file that is given for it, if any."""
     file = found.get(f"{name}_file")
+    parse = next(setting.metadata["parse"] for setting in fields(Settings) if setting.name == name)
     try:
-        return {} if file is None else {name: values.secret_of(file)}
+        return {} if file is None else {name: parse(values.secret_of(file))}
     except ValueError as error:
         raise BadSetting(f"{variable(f'{name}_file')} cannot be used: {error}.") from None

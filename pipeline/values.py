@@ -8,28 +8,36 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
 __all__ = [
     "SECRET_MAX_BYTES",
+    "Network",
     "app_id",
     "broker_url",
     "ca_file",
     "choices",
     "count",
     "duration_s",
+    "networks",
     "on_off",
     "one_of",
     "port",
+    "port_or_off",
     "positive_duration_s",
     "seconds",
     "secret_of",
+    "token",
     "web_url",
+    "whole",
 ]
 
 #: More in a file is no password.
 SECRET_MAX_BYTES = 4096
+
+Network = IPv4Network | IPv6Network
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -63,6 +71,26 @@ def port(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < 65536):
         raise ValueError("a port is a number from 1 to 65535")
     return int(text)
+
+
+def port_or_off(text: str) -> int:
+    """A TCP port; 0 is none."""
+    return 0 if text.lower() in ("off", "0") else port(text)
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Addresses and networks, separated by commas."""
+    try:
+        return tuple(ip_network(part.strip()) for part in text.split(","))
+    except ValueError:
+        raise ValueError("give addresses or networks such as 10.0.0.7 or 10.0.0.0/8, separated by commas") from None
+
+
+def token(text: str) -> str:
+    """A secret that stands in an HTTP header."""
+    if not re.fullmatch(r"[!-~]{16,256}", text):
+        raise ValueError("give 16 to 256 characters of ASCII, without blanks, such as `openssl rand -hex 32` prints")
+    return text
 
 
 def count(text: str) -> int:

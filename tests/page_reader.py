@@ -11,7 +11,8 @@ __all__ = ["Page"]
 class Page(HTMLParser):
     """What is on a page: fields with their values, in order, and texts by element id.
 
-    `fields` is what pressing the button sends; `hidden` are the names that nobody sees; `errors` are the texts that
+    `fields` is what pressing the button sends; `hidden` are the hidden inputs, `attributes` those of the controls that
+    people see; `errors` are the texts that
     a control with `aria-invalid` refers to, by the name of the control.
     """
 
@@ -34,7 +35,7 @@ class Page(HTMLParser):
     def errors(self) -> dict[str, str]:
         """The error beside each control that is marked as invalid."""
         invalid = {name: found for name, found in self.attributes.items() if found.get("aria-invalid") == "true"}
-        return {name: self.texts[str(found["aria-describedby"])].strip() for name, found in invalid.items()}
+        return {name: self.texts[str(found["aria-describedby"]).split()[-1]].strip() for name, found in invalid.items()}
 
     def value(self, name: str) -> str:
         """The value of the only field of this name."""
@@ -51,9 +52,9 @@ class Page(HTMLParser):
         self.tags.append(tag)
         if tag == "form":
             self.action = attributes["action"]
-        if tag in ("input", "textarea"):
+        if tag in ("input", "textarea", "select"):
             self._field(tag, attributes)
-        if tag not in ("input", "meta", "link"):
+        if tag not in ("input", "meta", "link", "source", "img"):
             self._open.append((tag, attributes))
 
     def _field(self, tag: str, attributes: dict[str, str | None]) -> None:
@@ -62,7 +63,7 @@ class Page(HTMLParser):
         self._textarea = name if tag == "textarea" else None
         if attributes.get("type") == "hidden":
             self.hidden.append(name)
-        else:
+        elif attributes.get("tabindex") != "-1":
             self.attributes[name] = attributes
 
     def handle_endtag(self, tag: str) -> None:

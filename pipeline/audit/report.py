@@ -11,7 +11,9 @@ from pipeline.audit.judgement import ANOMALIES, Judged, Place, Verdict
 from pipeline.audit.mending import Mended
 from pipeline.audit.outcome import Outcome, WrongCounter
 from pipeline.inspection.answers import BadName, lead_name
+from pipeline.inspection.tables import age
 from pipeline.showing import printable
+from pipeline.spool import Waiting
 from pipeline.topic_names import CAPTURED
 
 __all__ = ["COUNTER", "Report", "record_as_json"]
@@ -52,6 +54,7 @@ class Report:
         seconds: how long it took.
         mended: what was sent; None when nothing was to be.
         is_dry_run: it was not really.
+        spooled: what waits in the spool of this data directory, and is in no topic yet.
     """
 
     app: str
@@ -65,6 +68,7 @@ class Report:
     seconds: float = 0.0
     mended: Mended | None = None
     is_dry_run: bool = False
+    spooled: Waiting = field(default_factory=Waiting)
 
     @property
     def left(self) -> int:
@@ -83,6 +87,9 @@ class Report:
             if found.counts[verdict] or verdict is not Verdict.FORGOTTEN:
                 means = self._reasons() if verdict is Verdict.DEAD_LETTERED else means
                 yield f"  {found.counts[verdict]:>13,}  {verdict}{f': {means}' if means else ''}"
+        if self.spooled.depth:
+            text = f"in the spool of this machine, the oldest for {age(self.spooled.age_s)}, and in no topic yet"
+            yield f"  {self.spooled.depth:>13,}  spooled: {text}"
         if found.anomalies:
             kinds = ", ".join(f"{count:,} {kind}" for kind, count in self._anomalies().items() if count)
             yield f"  {found.anomalies:>13,}  {'anomaly' if found.anomalies == 1 else 'anomalies'}: {kinds}"
@@ -112,6 +119,7 @@ class Report:
             "anomalies": found.anomalies,
             "by_kind": self._anomalies(),
             "listed": [*map(self._as_json, found.listed), *map(_counter_as_json, found.listed_counters)],
+            "spooled": {"depth": self.spooled.depth, "age_s": round(self.spooled.age_s, 1)},
             "mended": mended,
             "dry_run": self.is_dry_run,
         }

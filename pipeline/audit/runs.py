@@ -51,6 +51,7 @@ from pipeline.letters.reading import Spans, partitions
 from pipeline.letters.sending import gave_up, pretending, sending
 from pipeline.sending.display import Display
 from pipeline.settings import Settings
+from pipeline.spool import SpoolError, Waiting, look, spool_path
 from pipeline.topic_names import ACCEPTED, CAPTURED, DEAD_LETTER
 
 __all__ = ["Request", "audit"]
@@ -98,6 +99,15 @@ async def audit(settings: Settings, request: Request, report: Report) -> None:
             await work.mend()
 
 
+def _spooled(settings: Settings) -> Waiting:
+    """What waits upstream of everything, looked at before all the rest: what leaves it is captured after that."""
+    path = spool_path(settings.data_dir)
+    try:
+        return look(path)
+    except SpoolError as error:
+        raise Unavailable(f"The spool {path} cannot be read: {error}.") from None
+
+
 class _Work:
     def __init__(self, settings: Settings, request: Request, report: Report, connection: Connection, crm: CRM) -> None:
         self._settings = settings
@@ -113,6 +123,7 @@ class _Work:
     async def read(self) -> None:
         """Everything, in the order that is told above."""
         report, books = self._report, self._books
+        report.spooled = _spooled(self._settings)
         report.front = await front_group(self._connection, self._settings, self._request.deduped_by)
         captured, self._accepted, letters = [
             await partitions(self._connection, self._settings, topic) for topic in (CAPTURED, ACCEPTED, DEAD_LETTER)

@@ -25,9 +25,10 @@ from pipeline.batches.app import BatchApp
 from pipeline.batches.batch import Batch, BatchSchema, DiskFull, Epoch, Fatal, LetGo, Refused
 from pipeline.batches.bugs import BugCount
 from pipeline.batches.fetch import Log
-from pipeline.batches.passing import is_passing
+from pipeline.batches.passing import is_being_cancelled, is_passing
 from pipeline.batches.producer import Entry, fill, together
 from pipeline.batches.table import BatchTable
+from pipeline.batches.watched import Watched
 
 __all__ = [
     "Batch",
@@ -42,7 +43,9 @@ __all__ = [
     "LetGo",
     "Log",
     "Refused",
+    "Watched",
     "fill",
+    "is_being_cancelled",
     "is_passing",
     "together",
 ]

@@ -49,6 +49,10 @@ UVLOOP_REFUSED = "aiokafka stops for good on uvloop when a broker goes (aiokafka
 
 
 class _Boot(BootStrategy):
+    def kafka_producer(self) -> Iterable[Any]:
+        """The producer, and the services that need it: they start after it and stop before it."""
+        return [*super().kafka_producer(), *self.app.services]
+
     def kafka_consumer(self) -> Iterable[Any]:
         """The consumer alone: nothing here needs Faust's leader election or its replies, and each costs a topic."""
         return [self.app.consumer] if self._should_enable_kafka_consumer() else []
@@ -72,6 +76,17 @@ class _Web(Web):
     def _enabled_blueprints(self) -> list[Any]:
         """None of Faust's pages: the one that no setting turns off lies at `/`, and would hide ours."""
         return []
+
+    async def start_server(self) -> None:
+        """Listen on the worker's own port, then where else the app wants to."""
+        await super().start_server()
+        for make in self.app.web_sites:
+            site = make(self._runner)
+            try:
+                await site.start()
+            except Refused as refusal:
+                self.app.refuse(refusal)
+            self.app.open_sites.append(site)
 
 
 class BatchApp(faust.App):
@@ -114,12 +129,20 @@ class BatchApp(faust.App):
         #: Where to keep the member id for the process that takes this one's place; None: it is not let go of before its
         #: session is over. Set it only where two processes cannot have the same place.
         self.member_note: Path | None = None
+        #: Services to run from the start on, beside agents and web server.
+        self.services: list[Any] = []
         #: Endpoints to add to the worker's web server (aiohttp's `RouteDef`s).
         self.routes: list[Any] = []
         #: What every request and answer of it passes through, the outermost first (aiohttp's middlewares).
         self.middlewares: list[Any] = []
+        self._has_endpoints = False
         #: Makes the server of its aiohttp application (an `AppRunner`); None: aiohttp's own.
         self.web_runner: Callable[[Any], Any] | None = None
+        #: Makes a site of it (aiohttp's `BaseSite`) beside the one of the worker's own port.
+        self.web_sites: list[Callable[[Any], Any]] = []
+        self.open_sites: list[Any] = []
+        #: The id of the Kafka cluster, once `before_start` has found it out.
+        self.cluster_id: str | None = None
         self.lanes: list[Lanes] = []
         #: Topics whose positions are not kept by Kafka, and who says them.
         self.positions: dict[str, Positions] = {}
@@ -145,11 +168,22 @@ class BatchApp(faust.App):
         return _Web(self)
 
     def on_webserver_init(self, web: Any) -> None:
-        """Add our endpoints to the worker's web server."""
+        """Add our endpoints to the worker's web server, once. Faust asks for it three times at a start, and every
+        middleware would be passed through three times.
+        """
+        if self._has_endpoints:
+            return
+        self._has_endpoints = True
         web.web_app.middlewares.extend(self.middlewares)
         web.web_app.add_routes(self.routes)
         if self.web_runner is not None:
             web._runner = self.web_runner(web.web_app)
+
+    async def stop(self) -> None:
+        """Take no new connections where others can, then stop."""
+        while self.open_sites:
+            await self.open_sites.pop().stop()
+        await super().stop()
 
     def batch_topic(self, name: str) -> Any:
         """The topic `name`, delivered in batches."""

@@ -75,8 +75,8 @@ def audit(
     The JSON object has `app`, `deduped_by`, `at`, `everything`, `seconds`, `records`, `rows`, the counts `written`,
     `duplicate`, `dead_lettered` (by `reasons`), `pending`, `forgotten` and `anomalies` (`by_kind`), `listed` (each with
     `kind`, `partition`, `offset`, `tenant`, `message_id`, `what` and `mendable`; wrong counters with `submissions` and
-    `rows`), `mended` (`sent`, `skipped` by reason; else null) and `dry_run`. With --records an object has `partition`,
-    `offset`, `verdict`, and `of` or `reason`.
+    `rows`), `spooled` (`depth` and `age_s`, of the spool of this machine), `mended` (`sent`, `skipped` by reason; else
+    null) and `dry_run`. With --records an object has `partition`, `offset`, `verdict`, and `of` or `reason`.
 
     The exit status is 1 when there are anomalies that were not mended, 69 when broker or CRM do not answer, 75 when
     mending was given up, 78 when the settings are not those of the CRM that was written, 130 at Ctrl-C.

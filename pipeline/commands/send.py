@@ -46,7 +46,7 @@ class _Ended(click.ClickException):
 
 @click.command()
 @click.argument("file")
-@click.option("--url", help="A worker, such as http://host:6066.  [default: the first worker of this machine]")
+@click.option("--url", help="A worker, such as http://host:6066.  [default: one of this machine]")
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), help="Of FILE; otherwise its name or content says."
 )
@@ -91,7 +91,7 @@ def send(file: str, url: str | None, file_format: Format | None, dry_run: bool, 
 
 def _target(settings: Settings, url: str | None) -> URL:
     try:
-        return leads_url(url or f"http://{settings.web_host}:{settings.web_port}")
+        return leads_url(url or settings.workers_url)
     except ValueError:
         # Not the value: a URL may hold a password.
         raise click.BadParameter("write it as http://host:6066", param_hint="--url") from None

@@ -17,7 +17,7 @@ __all__ = ["status"]
 
 @click.command()
 @click.argument("name", metavar="TENANT/ID")
-@click.option("--url", metavar="URL", help="A worker. [default: the first of this machine]")
+@click.option("--url", metavar="URL", help="A worker. [default: one of this machine]")
 @click.option("--json", "as_json", is_flag=True, help="The worker's answer as it came.")
 def status(name: str, url: str | None, as_json: bool) -> None:
     """Say what has become of a lead: pending, written or dead-lettered.
@@ -29,13 +29,13 @@ def status(name: str, url: str | None, as_json: bool) -> None:
     can say.
     """
     settings = Settings.from_env()
-    base = url or f"http://{settings.web_host}:{settings.web_port}"
+    base = url or settings.workers_url
     base = base if "://" in base else f"http://{base}"
     try:
         asked = status_url(base, name)
     except BadName as error:
         raise click.UsageError(f"That names no lead: {error}.") from None
-    _tell(asyncio.run(get(asked)), as_json)
+    _tell(asyncio.run(get(asked, token=settings.ops_token)), as_json)
 
 
 def _tell(answer: Answer, as_json: bool) -> None:

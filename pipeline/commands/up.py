@@ -89,14 +89,15 @@ def _slots(settings: Settings, workers: int) -> list[Slot]:
 
 def block(settings: Settings, slots: Sequence[Slot], embedded_url: str | None) -> str:
     """What the user is told once all workers serve: where everything is. Passwords are left out."""
-    base = f"http://{settings.web_host}:{slots[0].web_port}"
+    own = f"http://{settings.web_host}:{slots[0].web_port}"
+    base = f"http://{settings.web_host}:{settings.capture_port or slots[0].web_port}"
     if embedded_url is None:
         broker = settings.broker_url
     else:
         broker = f"{embedded_url} (embedded: survives killed processes, not power loss)"
     number = f"{len(slots)} worker{'s' if len(slots) > 1 else ''}"
     of_agents = [
-        f"  table view        {base}/tables",
+        f"  table view        {own}/tables",
         f"  CRM database      {without_secrets(settings.crm_url)}",
     ]
     lines = [

@@ -26,17 +26,20 @@ class Answer:
     retry_after_s: str | None
 
 
-async def get(url: str) -> Answer:
+async def get(url: str, *, token: str = "") -> Answer:
     """GET of a URL that is percent-encoded already. Neither a proxy of the environment nor a redirect is followed.
+
+    `token` is that of LEADS_OPS_TOKEN.
 
     Raises:
         Unavailable: nobody answers.
         UsageError: it is no URL.
     """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session,
-            session.get(URL(url, encoded=True), allow_redirects=False) as response,
+            session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as response,
         ):
             return Answer(response.status, await _body(response), response.headers.get("Retry-After"))
     except ValueError:

@@ -48,6 +48,7 @@ _CHECKS: dict[str, Callable[[Settings], list[Finding]]] = {
     "java": lambda settings: [machine.java(settings)],
     "data directory": lambda settings: [machine.data_directory(settings)],
     "disk": lambda settings: [machine.disk(settings)],
+    "spool": lambda settings: [machine.spool(settings)],
     "open files": lambda settings: [machine.open_files(settings)],
     "broker": _broker,
     "sink": _sink,

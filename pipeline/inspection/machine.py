@@ -15,7 +15,9 @@ from pathlib import Path
 from pipeline.embedded import BrokerError
 from pipeline.embedded.java import find_java
 from pipeline.inspection.findings import Finding, ok, problem, warning
+from pipeline.inspection.tables import age
 from pipeline.settings import BadSetting, Settings
+from pipeline.spool import SpoolError, look, spool_path
 
 __all__ = [
     "data_directory",
@@ -26,6 +28,7 @@ __all__ = [
     "open_files",
     "python",
     "read_settings",
+    "spool",
     "writable",
 ]
 
@@ -110,6 +113,21 @@ def disk(settings: Settings) -> Finding:
     if free < FREE_MIN_BYTES:
         return problem("disk", found, advice)
     return warning("disk", found, advice) if free < FREE_LOW_BYTES else ok("disk", found)
+
+
+def spool(settings: Settings) -> Finding:
+    """Whether leads wait in the spool."""
+    path = spool_path(settings.data_dir)
+    try:
+        found = look(path)
+    except SpoolError as error:
+        advice = f"Leads may be in it that no topic has: repair it, or stop the workers and move {path}* away together."
+        return problem("spool", f"{path} cannot be read: {error}", advice)
+    if not found.depth:
+        return ok("spool", "empty: no lead waits for the broker")
+    text = f"{found.depth:,} {'lead waits' if found.depth == 1 else 'leads wait'} in {path}"
+    advice = "They are sent when the broker acknowledges, by any worker with this data directory: let one run."
+    return warning("spool", f"{text}, the oldest for {age(found.age_s)}", advice)
 
 
 def files_needed(settings: Settings) -> int:

@@ -27,6 +27,7 @@ _COUNTS = (
     ("leads", "different ones that were sent"),
     ("sent", "times that one was sent"),
     ("ok", "answered 202"),
+    ("spooled", "of these, with a receipt of the spool"),
     ("fail", "refused: it surely did not happen"),
     ("info", "503, timed out or cut off: it may have happened"),
     ("repeats", "sent again after a 202"),

@@ -27,6 +27,7 @@ from pipeline.lab.sampler import Sampler
 from pipeline.lab.schedule import Planned
 from pipeline.lab.topics_read import KAFKA_ERRORS, Topics
 from pipeline.lab.verdict import Verdict
+from pipeline.spool import look, spool_path
 from pipeline.topic_names import ACCEPTED, CAPTURED
 
 __all__ = ["SESSION_S", "ChaosRun"]
@@ -37,6 +38,8 @@ EMPTY_MAX_S = 180.0
 LOAD_STOP_MAX_S = 90.0
 TABLES_MAX_S = 60.0
 POLL_S = 0.1
+
+SPOOL = "the spool"
 
 
 class ChaosRun:
@@ -179,7 +182,7 @@ class ChaosRun:
             await self.crew.until_ready()
         except NotHealed as error:
             self._stuck.append(str(error))
-        deadline_s, lags = time.monotonic() + EMPTY_MAX_S, {CAPTURED: -1, ACCEPTED: -1}
+        deadline_s, lags = time.monotonic() + EMPTY_MAX_S, {SPOOL: -1, CAPTURED: -1, ACCEPTED: -1}
         while any(lags.values()):
             if time.monotonic() > deadline_s:
                 waiting = ", ".join(f"{lag:,} records of {topic}" for topic, lag in lags.items())
@@ -188,7 +191,8 @@ class ChaosRun:
             with suppress(*KAFKA_ERRORS):
                 async with Topics(self._settings) as topics:
                     # Upstream first: what is not there cannot come any more.
-                    lags = {topic: await topics.lag(topic) for topic in (CAPTURED, ACCEPTED)}
+                    spooled = {SPOOL: look(spool_path(self._settings.data_dir)).depth}
+                    lags = spooled | {topic: await topics.lag(topic) for topic in (CAPTURED, ACCEPTED)}
             await asyncio.sleep(POLL_S)
 
     async def _checked(self) -> Verdict:

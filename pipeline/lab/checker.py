@@ -30,6 +30,11 @@ __all__ = ["Checker", "Record", "Row", "ahead"]
 
 _BYTE_MAX = 255
 
+#: What is counted; `spooled` are those of `ok` whose receipt is one of the spool.
+COUNTS = (
+    "leads", "sent", "ok", "fail", "info", "repeats", "captured", "accepted", "rows", "dead letters", "spooled",
+)  # fmt: skip
+
 # What is known of a lead.
 _OK = 1
 _LETTER = 2
@@ -82,11 +87,7 @@ class Checker:
         #: Of no lead of ours, which must be few.
         self._strangers: set[bytes] = set()
         self._ahead: set[tuple[int, int]] = set()
-        self._verdict = Verdict(
-            dict.fromkeys(
-                ("leads", "sent", "ok", "fail", "info", "repeats", "captured", "accepted", "rows", "dead letters"), 0
-            )
-        )
+        self._verdict = Verdict(dict.fromkeys(COUNTS, 0))
 
     def event(self, event: Event) -> None:
         """One event of the history."""
@@ -104,6 +105,7 @@ class Checker:
                 self._possible[number] -= 1
         elif event.outcome is Outcome.OK:
             self._known[number] |= _OK
+            counts["spooled"] += event.offset < 0
 
     def captured(self, record: Record) -> None:
         """One record of `lead-captured`."""

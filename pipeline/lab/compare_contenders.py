@@ -88,6 +88,7 @@ class Contender:
             "LEADS_SINK_URL": place.crm_url,
             "LEADS_REPLICATION": "1",
             "LEADS_DATA_DIR": str(place.directory / "var"),
+            "LEADS_CAPTURE_PORT": "off",
             "LEADS_APP_ID": self.id,
             **(self.settings or {}),
         }

@@ -51,6 +51,7 @@ _ALL = (
     Fault("rebalance", "a worker joins, and one leaves in order", {_WORKERS}, faults_workers.rebalance),
     Fault("wipe-state", "a worker is killed, and what it kept on its disk is gone", {_WORKERS}, faults_workers.wipe),
     Fault("kill-broker", "SIGKILL of a broker", {_BROKERS}, faults_servers.kill_broker),
+    Fault("broker-away", "all brokers are killed, for long", {_BROKERS}, faults_servers.away),
     Fault(
         "kill-leader", "SIGKILL of the broker that leads a partition; needs 3 brokers", {_BROKERS},
         faults_servers.kill_leader, nodes=3,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from random import Random
 
 from pipeline.embedded import Broker, Postgres
@@ -12,10 +14,12 @@ from pipeline.embedded.probe import metadata
 from pipeline.lab.faults_site import Site
 from pipeline.lab.topics_seen import in_sync, leader
 
-__all__ = ["kill_broker", "kill_database", "kill_leader", "stop_database"]
+__all__ = ["away", "kill_broker", "kill_database", "kill_leader", "stop_database"]
 
 #: How long something is away.
 AWAY_S = (0.0, 8.0)
+#: How long all brokers are away: many times what a worker waits for an acknowledgement, minutes at most.
+LONG_AWAY_S = (60.0, 150.0)
 #: How long SQLite is locked.
 LOCKED_S = (2.0, 6.0)
 SYNC_MAX_S = 180.0
@@ -39,14 +43,29 @@ async def kill_leader(site: Site, random: Random) -> str:
 
 async def _kill(site: Site, random: Random, broker: Broker) -> str:
     away_s = random.uniform(*AWAY_S)
-    broker.kill()
+    await _without(site, [broker], away_s)
+    return f"broker {broker.node_id} for {away_s:.1f} s"
+
+
+async def away(site: Site, random: Random) -> str:
+    """SIGKILL of all brokers, and nothing can be captured but into the spool, for long."""
+    away_s = random.uniform(*LONG_AWAY_S)
+    await _without(site, site.installation.nodes, away_s)
+    return f"for {away_s:.1f} s"
+
+
+async def _without(site: Site, brokers: Sequence[Broker], away_s: float) -> None:
+    for broker in brokers:
+        broker.kill()
     await asyncio.sleep(away_s)
-    broker.launch()
-    await site.until(
-        lambda: _serves(broker),
-        within_s=START_MAX_S,
-        otherwise=f"broker {broker.node_id} does not serve {START_MAX_S:g} s after its start",
-    )
+    for broker in brokers:
+        broker.launch()
+    for broker in brokers:
+        await site.until(
+            partial(_serves, broker),
+            within_s=START_MAX_S,
+            otherwise=f"broker {broker.node_id} does not serve {START_MAX_S:g} s after its start",
+        )
     settings = site.installation.settings
     await site.until(
         lambda: in_sync(settings),
@@ -54,7 +73,6 @@ async def _kill(site: Site, random: Random, broker: Broker) -> str:
         otherwise=f"replicas are not in sync {SYNC_MAX_S:g} s after a broker came back",
     )
     await site.crew.until_ready()
-    return f"broker {broker.node_id} for {away_s:.1f} s"
 
 
 async def _serves(broker: Broker) -> bool:

@@ -40,6 +40,7 @@ class LoadReport:
         timed: leads with a receipt while the clock ran.
         seconds: how long that was.
         p50_ms, p99_ms, worst_ms: of the requests answered in that time, from the request to the whole answer.
+        refused: answers 503 in all; a request that is refused is sent again after a pause, and timed from then on.
         cpu_s: processor seconds of the load itself in that time.
         peak_rss_mib: its memory.
         flaws: the first answers that were no 202 with a receipt for each lead, or what broke a connection.
@@ -54,6 +55,7 @@ class LoadReport:
     cpu_s: float
     peak_rss_mib: float
     flaws: Sequence[str]
+    refused: int = 0
 
     @classmethod
     def read(cls, path: Path) -> LoadReport:
@@ -102,9 +104,12 @@ class Load:
     Args:
         given: requests, and how many leads are in each.
         warm_up: so many requests are answered before the clock starts.
+        pause_s: how long a connection waits before it sends again what was refused; 0: a refusal is a flaw.
     """
 
-    def __init__(self, given: Sequence[tuple[bytes, int]], *, warm_up: int) -> None:
+    def __init__(self, given: Sequence[tuple[bytes, int]], *, warm_up: int, pause_s: float = 0.0) -> None:
+        self.pause_s = pause_s
+        self._refused = 0
         self._given = iter(given)
         self._timed_at = warm_up
         self._left = len(given)
@@ -135,6 +140,13 @@ class Load:
         if self._left == 0:
             self._finish(now_s)
 
+    def is_refused(self, answer: bytes) -> bool:
+        """Whether the answer says to come again, which is counted."""
+        if not (self.pause_s and answer.startswith(b"HTTP/1.1 503 ")):
+            return False
+        self._refused += 1
+        return True
+
     def flaw(self, text: str) -> None:
         """Note what is not as it should be."""
         if len(self.flaws) < FLAWS_MAX:
@@ -163,6 +175,7 @@ class Load:
                 cpu_s=time.process_time() - self._began_cpu_s,
                 peak_rss_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
                 flaws=self.flaws,
+                refused=self._refused,
             )
         )
 
@@ -173,6 +186,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, load: Load) -> None:
         self._load = load
         self._answers = Answers()
+        self._request = b""
         self._leads = 0
         self._sent_s = 0.0
 
@@ -184,16 +198,21 @@ class _Connection(asyncio.Protocol):
         if request is None:
             self._leads = 0
             return
-        data, self._leads = request
+        self._request, self._leads = request
+        self._send()
+
+    def _send(self) -> None:
         self._sent_s = time.perf_counter()
-        self._transport.write(data)
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         try:
             answer = self._answers.feed(data)
         except ValueError as error:
             return self._load.failed(str(error))
-        if answer is not None:
+        if answer is not None and self._load.is_refused(answer):
+            asyncio.get_running_loop().call_later(self._load.pause_s, self._send)
+        elif answer is not None:
             leads, sent_s = self._leads, self._sent_s
             self._load.answered(answer, leads, sent_s)
             self.go_on()
@@ -204,9 +223,11 @@ class _Connection(asyncio.Protocol):
             self._load.failed(f"a connection was lost: {error!r}")
 
 
-async def _run(port: int, connections: int, given: Sequence[tuple[bytes, int]], warm_up: int) -> LoadReport:
+async def _run(
+    port: int, connections: int, given: Sequence[tuple[bytes, int]], warm_up: int, pause_s: float
+) -> LoadReport:
     loop = asyncio.get_running_loop()
-    load = Load(given, warm_up=warm_up)
+    load = Load(given, warm_up=warm_up, pause_s=pause_s)
     async with asyncio.timeout(CONNECT_MAX_S):
         made = [await loop.create_connection(lambda: _Connection(load), "127.0.0.1", port) for _ in range(connections)]
     for _, connection in made:
@@ -224,7 +245,8 @@ def _main() -> None:
     gc.freeze()  # the requests are walked by nobody
     import uvloop  # here: it is of the `bench` extra, and `leads` reads this module for its report
 
-    report = uvloop.run(_run(port, connections, given, int(os.environ["LAB_WARM_UP"])))
+    pause_s = float(os.environ["LAB_PAUSE_S"])
+    report = uvloop.run(_run(port, connections, given, int(os.environ["LAB_WARM_UP"]), pause_s))
     path = Path(os.environ["LAB_REPORT"])
     path.with_suffix(".new").write_text(json.dumps(asdict(report)))
     path.with_suffix(".new").replace(path)

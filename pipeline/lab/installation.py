@@ -127,6 +127,7 @@ class Installation:
             "LEADS_SINK_URL": self._worker_crm_url,
             "LEADS_REPLICATION": str(len(self.nodes)),
             "LEADS_DATA_DIR": str(self.data_dir),
+            "LEADS_CAPTURE_PORT": "off",
             **self._given,
         }
 

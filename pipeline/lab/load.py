@@ -225,6 +225,8 @@ def answered(status: int, content: bytes, numbers: Sequence[int], time_s: float)
 def _of(item: dict[str, Any], number: int, time_s: float) -> Event:
     if "offset" in item:
         return Event(number, time_s, Outcome.OK, item["partition"], item["offset"])
+    if item.get("spooled") is True:
+        return Event(number, time_s, Outcome.OK)  # as safe, but nobody knows yet where it will stand
     return Event(number, time_s, Outcome.FAIL if item.get("status") == 400 else Outcome.INFO)
 
 

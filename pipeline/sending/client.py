@@ -88,6 +88,7 @@ class _Result(msgspec.Struct):
     message_id: str | None = None
     tenant: str | None = None
     offset: int | None = None
+    spooled: bool = False
     field: str | None = None
     reason: str | None = None
 
@@ -199,7 +200,8 @@ def _verdict(item: Item, result: _Result) -> Verdict | None:
     """None: it is neither a receipt for this very lead nor a problem."""
     if result.status is None:
         given = (result.message_id, result.tenant)
-        is_receipt = result.offset is not None and given == (item.lead.message_id, item.lead.tenant)
+        is_safe = result.offset is not None or result.spooled
+        is_receipt = is_safe and given == (item.lead.message_id, item.lead.tenant)
         return Verdict(202) if is_receipt else None
     if result.status in _LATER:
         return Verdict(503)

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from multipart import MultipartError, MultipartParser, MultipartPart, ParserLimitReached
 
-from pipeline.lead import LEAD_SIZE_MAX_BYTES, InvalidLead, Lead
+from pipeline.lead import LEAD_SIZE_MAX_BYTES, InvalidLead, Lead, shown_name
 from pipeline.web.problems import Problem, bad_body, invalid, too_large, unsupported
 
 __all__ = ["FIELDS_MAX", "FORM_SIZE_MAX_BYTES", "FORM_TYPES", "Form", "parse_form"]
@@ -21,14 +21,14 @@ FORM_TYPES = (URLENCODED, MULTIPART)
 FORM_SIZE_MAX_BYTES = LEAD_SIZE_MAX_BYTES
 FIELDS_MAX = 256
 
-_NAME_SHOWN_MAX_CHARS = 64
 _CHARSETS = frozenset(("utf8", "utf-8", "us-ascii", "ascii"))
 
 #: Lines end with CR LF on the wire, whatever was typed: a lead holds what was typed.
 _LINE_END = re.compile(r"\r\n?")
 #: No form sends such a body, but `curl -d` without a Content-Type does.
 _JSON = re.compile(rb'\s*(\{\s*"|\[\s*\{)')
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: One that is not closed runs to the end: no character is read twice.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)')
 _ENCODED_FILENAME = re.compile(r";\s*filename\*", re.IGNORECASE)
 
 
@@ -46,8 +46,8 @@ class Form:
             Problem: there is a file, a field without a name, or a member of a lead more than once.
         """
         for name in self.files:
-            shown = ascii(name)[1:-1][:_NAME_SHOWN_MAX_CHARS]
-            raise unsupported("Files cannot be sent with a lead: send the form without them.", field=shown)
+            detail = "Files cannot be sent with a lead: send the form without them."
+            raise unsupported(detail, field=shown_name(name))
         found: dict[str, list[str]] = {}
         for name, value in self.pairs:
             found.setdefault(name, []).append(value)

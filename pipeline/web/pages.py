@@ -6,27 +6,22 @@ A page is rendered from a template of `pages/`. Whatever it is given is escaped.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiohttp import hdrs, web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipeline.web.look import PLAIN, Look
 from pipeline.web.problems import Problem
 
 __all__ = ["Link", "page", "problem_page", "wants_html"]
 
-_STYLE = (Path(__file__).parent / "pages" / "style.css").read_text(encoding="utf-8")
-_STYLE_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
-
-_POLICY = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; img-src data:; form-action 'self'; base-uri 'none'"
-#: What the form leads to may stand in a frame of another site, because forms are embedded there: no page has a session
-#: that a hidden click could use. The others show what a worker knows, and have no business in anybody's frame.
-_EMBEDDABLE = frozenset(("form", "problem", "receipt"))
+#: What `POST /leads` leads to may stand in a frame of another site, because forms are embedded there: no page has a
+#: session that a hidden click could use. The others show what a worker knows, and have no business in anybody's frame;
+#: which sites may show a form says its look.
+_EMBEDDABLE = frozenset(("form", "problem", "receipt", "received"))
 
 _HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -46,7 +41,6 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.globals["style"] = _STYLE
 
 
 class Link(NamedTuple):
@@ -72,14 +66,23 @@ def _moment(value: datetime | str) -> str:
 _templates.filters |= {"shown": _shown, "moment": _moment}
 
 
-def page(name: str, /, *, status: int = 200, headers: Mapping[str, str] | None = None, **values: Any) -> web.Response:
+def page(
+    name: str,
+    /,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    look: Look | None = None,
+    **values: Any,
+) -> web.Response:
     """The page of the template `name`, which is not stored anywhere on its way.
 
     Raises:
         jinja2.UndefinedError: the template has a value that is not among `values`.
     """
-    text = _templates.get_template(f"{name}.html").render(values)
-    policy = _POLICY if name in _EMBEDDABLE else f"{_POLICY}; frame-ancestors 'none'"
+    look = look or PLAIN
+    text = _templates.get_template(f"{name}.html").render(values, style=look.style)
+    policy = look.policy if name in _EMBEDDABLE else f"{look.policy}; frame-ancestors 'none'"
     return web.Response(
         # What a path holds need not be text that UTF-8 can express.
         body=text.encode("utf-8", "replace"),
@@ -90,15 +93,12 @@ def page(name: str, /, *, status: int = 200, headers: Mapping[str, str] | None =
     )
 
 
-def problem_page(
-    problem: Problem, *, heading: str | None = None, text: str | None = None, form: Any = None
-) -> web.Response:
+def problem_page(problem: Problem, *, heading: str | None = None, text: str | None = None) -> web.Response:
     """Any problem as a page, with its status and headers.
 
     Arguments:
         heading: Words for people; the problem's title when there are none.
         text: The same for its detail.
-        form: A `pipeline.web.form.FormView` to send again.
     """
     return page(
         "problem",
@@ -106,7 +106,6 @@ def problem_page(
         headers=problem.headers,
         heading=heading or problem.title,
         text=text or problem.detail,
-        form=form,
     )
 
 

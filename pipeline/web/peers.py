@@ -11,13 +11,11 @@ from aiohttp.typedefs import Handler
 from aiokafka.partitioner import DefaultPartitioner
 from faust.types import TP
 
+from pipeline.web.access import FORWARDED, peer_headers
 from pipeline.web.problems import Problem
 
 __all__ = ["Peers", "cannot_say"]
 
-#: On a question from worker to worker, the URL of the one that is asked: two that disagree on the owner must not send
-#: it around for ever.
-FORWARDED = "X-Leads-Forwarded"
 #: The app id of who asks, and of who answers: on the port of a worker that died may be one of another app by now, which
 #: would answer for its own CRM.
 APP = "X-Leads-App"
@@ -32,10 +30,12 @@ class Peers:
         app: The app of this worker.
         changelog: A changelog topic of it: whoever has a partition of it owns that number.
         partitions: How many there are.
+        token: What all workers know, if they have one.
     """
 
-    def __init__(self, app: Any, changelog: str, partitions: int) -> None:
+    def __init__(self, app: Any, changelog: str, partitions: int, token: str = "") -> None:
         self._app = app
+        self._token = token
         self._changelog = changelog
         self._partition = DefaultPartitioner()
         self.partitions = list(range(partitions))
@@ -68,6 +68,7 @@ class Peers:
         if owner is None:
             raise cannot_say("No worker owns this partition right now.")
         headers = {FORWARDED: owner, APP: self._app.conf.id, hdrs.ACCEPT: "application/json"}
+        headers |= peer_headers(self._token, owner)
         timeout = aiohttp.ClientTimeout(total=OWNER_TIMEOUT_S)
         get = self._app.http_client.get
         try:
@@ -76,6 +77,8 @@ class Peers:
                     raise cannot_say(
                         "The worker that owns this partition is gone; another program answers in its place."
                     )
+                if answer.status in (401, 403):
+                    raise cannot_say("The worker that owns this partition has another LEADS_OPS_TOKEN, or needs one.")
                 return answer.status, msgspec.json.decode(await answer.read())
         except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError):
             raise cannot_say("The worker that owns this partition does not answer.") from None

@@ -20,6 +20,7 @@ from pipeline.web.owned import Owned, logs_of
 from pipeline.web.pages import page, problem_page, wants_html
 from pipeline.web.peers import Peers, cannot_say
 from pipeline.web.problems import Problem
+from pipeline.web.spooled import IsSpooled, waits_in_spool
 
 __all__ = ["StatusView"]
 
@@ -33,6 +34,8 @@ class _Question:
     partition: int
     #: Of the record in `lead-captured` that the receipt names, if one is given.
     offset: int | None
+    #: Its receipt says that it was spooled: then it is somewhere.
+    was_spooled: bool = False
 
     @property
     def key(self) -> bytes:
@@ -40,7 +43,8 @@ class _Question:
 
     @property
     def path(self) -> str:
-        receipt = "" if self.offset is None else f"?partition={self.partition}&offset={self.offset}"
+        spooled = "?spooled=true" if self.was_spooled else ""
+        receipt = spooled if self.offset is None else f"?partition={self.partition}&offset={self.offset}"
         return f"/leads/{quote(self.tenant, safe='')}/{quote(self.message_id, safe='')}{receipt}"
 
 
@@ -53,14 +57,25 @@ class StatusView:
         sink: The CRM, None in an app that writes none, which then has no answers.
         dead_letters: The table of this name; with the sink.
         seen: The table of this name, None in an app that does not dedupe.
+        is_spooled: Whether a lead waits in the spool of this worker's data directory.
     """
 
-    def __init__(self, app: Any, peers: Peers, sink: Sink | None, *, dead_letters: Any, seen: Any | None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        peers: Peers,
+        sink: Sink | None,
+        *,
+        dead_letters: Any,
+        seen: Any | None,
+        is_spooled: IsSpooled,
+    ) -> None:
         self._app = app
         self._peers = peers
         self._sink = sink
         self._dead_letters = dead_letters
         self._seen = seen
+        self._is_spooled = is_spooled
 
     def routes(self) -> list[web.RouteDef]:
         """`GET /leads/{tenant}/{message_id}`."""
@@ -87,7 +102,7 @@ class StatusView:
         partition = self._peers.partition(f"{tenant}/{message_id}".encode())
         given = [request.query.get(name) for name in ("partition", "offset")]
         if given == [None, None]:
-            return _Question(tenant, message_id, partition, None)
+            return _Question(tenant, message_id, partition, None, request.query.get("spooled") == "true")
         numbers = [int(text) for text in given if text and text.isdecimal() and len(text) < 20]
         if len(numbers) != 2:
             raise _bad("Give both partition and offset as the receipt has them, or neither.")
@@ -98,6 +113,20 @@ class StatusView:
     async def _answer(self, question: _Question, is_from_peer: bool) -> dict[str, Any]:
         if self._app.should_stop:
             raise cannot_say("This worker is stopping.")
+        try:
+            is_spooled = await waits_in_spool(self._is_spooled, question.tenant, question.message_id)
+        except Problem as unreadable:
+            return await self._unless_missing(question, is_from_peer, unreadable)
+        return await (self._of_spooled(question) if is_spooled else self._of_pipeline(question, is_from_peer))
+
+    async def _unless_missing(self, question: _Question, is_from_peer: bool, why: Problem) -> dict[str, Any]:
+        """What the pipeline knows; that it knows nothing is no answer, for `why`."""
+        try:
+            return await self._of_pipeline(question, is_from_peer)
+        except Problem as problem:
+            raise (why if problem.status == 404 else problem) from None
+
+    async def _of_pipeline(self, question: _Question, is_from_peer: bool) -> dict[str, Any]:
         if self._peers.is_ours(question.partition):
             return await self._of_owner(question)
         if is_from_peer:
@@ -107,7 +136,7 @@ class StatusView:
         except Problem:
             return await self._without_owner(question)
         if status == 404:
-            raise _missing()
+            raise _missing(question)
         if status != 200:
             return await self._without_owner(question)
         return dict(answer)
@@ -119,7 +148,7 @@ class StatusView:
         found = Evidence(written=written) if written is not None else await self._evidence(question, places)
         state = judge(found)
         if state is State.MISSING:
-            raise _missing()
+            raise _missing(question)
         if state is State.UNKNOWN:
             raise cannot_say("This worker has not read all dead letters or accepted leads yet.")
         return _body(question, state, found, *places.tables())
@@ -128,6 +157,14 @@ class StatusView:
         found = await gather(places, offset=question.offset, dedupes=self._seen is not None)
         await places.owned.confirm()
         return found
+
+    async def _of_spooled(self, question: _Question) -> dict[str, Any]:
+        """What lies in the spool may be written all the same: the broker may have had it before."""
+        try:
+            written = await self._find(question)
+        except Problem:
+            written = None
+        return _body(question, State.WRITTEN if written else State.PENDING, Evidence(written=written))
 
     async def _without_owner(self, question: _Question) -> dict[str, Any]:
         """What can be said for sure while the owner recovers, or is gone."""
@@ -210,7 +247,9 @@ def _body(
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _missing() -> Problem:
+def _missing(question: _Question) -> Problem:
+    if question.was_spooled:
+        return cannot_say("It was spooled, and is on its way from there, or in the spool of another machine.")
     return Problem(
         404,
         "No such lead",

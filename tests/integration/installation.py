@@ -27,6 +27,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pipeline import topics
 from pipeline.embedded import Broker, Extra, free_port
 from pipeline.settings import Settings
+from pipeline.spool import look, spool_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 8
@@ -153,6 +154,7 @@ class Installation:
             "LEADS_REPLICATION": "1",
             "LEADS_DATA_DIR": str(directory / "var"),
             "LEADS_WEB_PORT": str(self.base_port),
+            "LEADS_CAPTURE_PORT": "off",
             "LEADS_SESSION_TIMEOUT_S": "2",
             **settings,
         }
@@ -258,14 +260,19 @@ class Installation:
         asyncio.run(_commit(self.bootstrap, topic, group, offsets))
 
     def drained(self) -> bool:
-        """Whether the group stands at the end of both topics. Not while a broker that was away returns.
+        """Whether the spool is empty and the group at the end of both topics. Not while a broker that was away returns.
 
         At first such a broker has no leaders and no coordinator; fenced after a long freeze, it names not even itself.
         """
         try:
-            return all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
+            return self.spooled == 0 and all(self.lag(topic) == 0 for topic in (topics.CAPTURED, topics.ACCEPTED))
         except (NodeNotReadyError, GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
             return False
+
+    @property
+    def spooled(self) -> int:
+        """Leads in the spool."""
+        return look(spool_path(self.settings.data_dir)).depth
 
     def lag(self, topic: str = topics.CAPTURED, group: str = "leads") -> int:
         """Records of `topic` that the group has not committed."""

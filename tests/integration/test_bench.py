@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lab.bench.capture import ARRAYS, SINGLE
+from pipeline.lab.bench.capture import ARRAYS, OVERLOAD, SINGLE
+from pipeline.lab.bench.page import browser_path
 from pipeline.lab.bench.peers import PLAIN_COPY, PLAIN_ROWS, QUIX, QUIX_BYTES, QUIX_ROWS, STREAMS
 from pipeline.lab.bench.postgresql import OURS_QUIX_TABLE
 from pipeline.lab.bench.result import OURS, STOCK, STOCK_TAKE
@@ -23,6 +24,7 @@ from tests.integration.installation import ROOT
 
 #: Without a JDK one contender is left out, with a sentence.
 HAS_JDK = shutil.which("javac") is not None
+HAS_BROWSER = browser_path() is not None
 MANY, FEW = (f"{keys:,} known keys" for keys in (QUICK.recovery_ours, QUICK.growth_few))
 ORDERS = {
     "dedupe": (OURS, QUIX, QUIX_BYTES, *([STREAMS] if HAS_JDK else []), PLAIN_COPY, STOCK, STOCK_TAKE),
@@ -32,7 +34,8 @@ ORDERS = {
     "recovery": (OURS, STOCK),
     "growth": (MANY, FEW),
     "scaleout": (ONE, TWO),
-    "capture": (SINGLE, ARRAYS),
+    "capture": (SINGLE, ARRAYS, OVERLOAD),
+    "page": (),
     "latency": (OURS,),
     "failover": (),
 }
@@ -47,8 +50,13 @@ FIGURES = {
 }
 
 
+#: These have every kind of part: peers, HTTP, a table, figures. All of them take 8 minutes of two cores.
+ALWAYS = ("dedupe", "capture", "recovery")
+ALL = pytest.mark.skipif("BENCHMARKS" not in os.environ, reason="with BENCHMARKS=all only: all of them take long")
+
+
 @pytest.mark.timeout(600)  # a hang only
-@pytest.mark.parametrize("name", list(BENCHMARKS))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in ALWAYS else ALL) for name in BENCHMARKS])
 def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(tmp_path: Path, name: str) -> None:
     temporary, data = tmp_path / "tmp", tmp_path / "var"
     temporary.mkdir()
@@ -63,7 +71,8 @@ def test_a_quick_run_measures_every_contender_and_leaves_nothing_but_its_report(
     assert measured == name
     assert f"{name}: " in done.stdout
     assert [run["contender"] for run in found["runs"]] == list(ORDERS[name]), found["left_out"]
-    assert len(found["left_out"]) == (0 if HAS_JDK or name != "dedupe" else 1)
+    left_out = {"dedupe": not HAS_JDK, "page": not HAS_BROWSER}
+    assert len(found["left_out"]) == left_out.get(name, False)
     named = [figure["name"] for figure in found["figures"]]
     assert named == list(FIGURES.get(name, named))
     assert all(min(figure["values"]) > 0 for figure in found["figures"])

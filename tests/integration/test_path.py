@@ -144,8 +144,8 @@ def test_what_clients_send_wrongly_is_not_in_the_log(installation: Installation)
     assert "Traceback" not in worker.text()
 
 
-def test_without_a_broker_nothing_is_acknowledged(installation: Installation) -> None:
-    worker = installation.worker().wait_ready()
+def test_without_a_broker_and_a_spool_nothing_is_acknowledged(installation: Installation) -> None:
+    worker = installation.worker(LEADS_SPOOL_MAX_BYTES="0").wait_ready()
     sent = lead("m-1")
     installation.broker.kill()
     status, answer = post(worker, sent)

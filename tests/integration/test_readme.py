@@ -42,11 +42,13 @@ def run(script: str, directory: Path, environment: dict[str, str]) -> str:
 
 def test_the_first_example(installation: Installation, tmp_path: Path) -> None:
     port = free_port()
+    shared = free_port(taken=[port, port + 1])
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("LEADS_")},
         "LEADS_BROKER_URL": installation.broker.url,
         "LEADS_REPLICATION": "1",
         "LEADS_WEB_PORT": str(port),
+        "LEADS_CAPTURE_PORT": str(shared),
         "PYTHONPATH": str(ROOT),
     }
     log = tmp_path / "up.log"
@@ -60,7 +62,7 @@ def test_the_first_example(installation: Installation, tmp_path: Path) -> None:
         )
     try:
         wait_until(lambda: "Ready, with 2 workers" in log.read_text() or up.poll() is not None, log.read_text)
-        send, ask = blocks("example").replace(":6066", f":{port}").split("sleep 2\n")
+        send, ask = blocks("example").replace(":6065", f":{shared}").split("sleep 2\n")
         sent = run(send, tmp_path, environment)
         installation.wait(installation.drained)  # what the reader waits two seconds for
         asked = run(ask, tmp_path, environment)

@@ -100,19 +100,15 @@ def test_it_goes_on_through_the_death_and_restart_of_the_worker(installation: In
     assert installation.dead_letters() == []
 
 
-def test_a_broker_that_is_away_for_a_while_costs_nothing(installation: Installation, tmp_path: Path) -> None:
+def test_a_broker_that_is_away_costs_nothing(installation: Installation) -> None:
     worker = installation.worker().wait_ready()
     installation.broker.kill()
-    said = tmp_path / "said"
-    with said.open("wb") as err:
-        sending = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "send", "--url", worker.url, str(SAMPLE)],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=err,
-        )  # fmt: skip
-    wait_until(lambda: "Trying again" in said.read_text(), said.read_text)
-    assert "the broker does not acknowledge in time. Trying again" in said.read_text()
+    command = [sys.executable, "-m", "pipeline", "send", "--url", worker.url, str(SAMPLE)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Trying again" not in done.stderr
+    assert installation.rows() == []
     installation.broker.start()
-    assert sending.wait() == 0, said.read_text()
     installation.assert_once(sample())
     assert len(installation.rows()) == 900
     assert installation.dead_letters() == []

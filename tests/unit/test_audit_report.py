@@ -25,6 +25,7 @@ from pipeline.dead_letters import REJECTED
 from pipeline.inspection.errors import Unavailable
 from pipeline.letters.originals import BATCH_MAX_LEADS, Original
 from pipeline.settings import Settings
+from pipeline.spool import Waiting
 from tests.unit.engine import record
 
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -57,6 +58,18 @@ def test_books_that_balance() -> None:
     found = report(*BALANCED).as_json()
     assert (found["records"], found["anomalies"], found["listed"], found["mended"]) == (4, 0, [], None)
     assert (found["dead_lettered"], found["reasons"]) == (1, {"rejected": 1})
+
+
+def test_what_waits_in_the_spool_is_told_and_is_no_anomaly() -> None:
+    found = report(*BALANCED, spooled=Waiting(1234, 7, 65.0))
+    *_, line, last = found.lines()
+    assert line.split(maxsplit=1) == [
+        "1,234",
+        "spooled: in the spool of this machine, the oldest for 1 min 5 s, and in no topic yet",
+    ]
+    assert last == "The books balance."
+    assert (found.as_json()["spooled"], found.left) == ({"depth": 1234, "age_s": 65.0}, 0)
+    assert report(*BALANCED).as_json()["spooled"] == {"depth": 0, "age_s": 0.0}
 
 
 def test_anomalies_are_listed_by_place_and_name_and_nothing_else_of_a_lead() -> None:

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import ClientResponse
 
 from pipeline.lead import ARRAY_MAX_LEADS, LEAD_SIZE_MAX_BYTES, decode
-from pipeline.web.capture import BODY_SIZE_MAX_BYTES, Position, Unacknowledged
+from pipeline.spool import Headers
+from pipeline.web.capture import BODY_SIZE_MAX_BYTES, Result
 from tests.unit.capture_server import SECRET, Client, Topic, serve
 
 JSON = {"Content-Type": "application/json"}
@@ -130,9 +131,20 @@ class TestOne:
         again = await client.post("/leads", json={"email": SECRET, "message_id": found["message_id"]})
         assert (await again.json())["message_id"] == found["message_id"]
 
+    async def test_spooled(self, client: Client, topic: Topic) -> None:
+        topic.spooled = {"*"}
+        response = await client.post("/leads", json={"email": SECRET, "message_id": "a b"})
+        assert response.status == 202
+        assert await response.json() == {
+            "message_id": "a b",
+            "tenant": "default",
+            "spooled": True,
+            "status_url": "/leads/default/a%20b?spooled=true",
+        }
+
     async def test_a_bug_is_not_swallowed(self, caplog: pytest.LogCaptureFixture) -> None:
         class Broken:
-            async def publish(self, records: Sequence[tuple[bytes, bytes]]) -> list[Position | Unacknowledged]:
+            async def publish(self, records: Sequence[tuple[bytes, bytes]], headers: Headers = ()) -> list[Result]:
                 raise RuntimeError("bug")
 
         async for client in serve(Broken()):
@@ -154,6 +166,21 @@ class TestArray:
         assert [result.get("field") for result in results][1] == "email"
         assert SECRET not in await response.text()
         assert [key for key, _ in topic.records] == [b"default/m1", b"default/m3", b"default/m6"]
+
+    async def test_some_are_spooled(self, client: Client, topic: Topic) -> None:
+        topic.spooled, topic.silent = {"m2"}, {"m3"}
+        response = await self.post(client, [lead(1), lead(2), lead(3)])
+        assert response.status == 202
+        results = (await response.json())["results"]
+        assert [(one.get("offset"), one.get("spooled"), one.get("status")) for one in results] == [
+            (0, None, None),
+            (None, True, None),
+            (None, None, 503),
+        ]
+
+    async def test_all_are_spooled(self, client: Client, topic: Topic) -> None:
+        topic.spooled = {"*"}
+        assert (await self.post(client, [lead(1), lead(2)])).status == 202
 
     async def test_one_id_twice_is_published_twice(self, client: Client, topic: Topic) -> None:
         response = await self.post(client, [lead(1), lead(1)])

@@ -21,8 +21,8 @@ from pipeline.lab.small_disk import SmallDisk
 from pipeline.lab.verdict import Kind, Verdict
 
 ISSUE = {
-    "kill-worker", "pause-worker", "rebalance", "kill-broker", "kill-leader", "stop-database", "kill-database",
-    "wipe-state", "slow-network", "disk-full",
+    "kill-worker", "pause-worker", "rebalance", "kill-broker", "broker-away", "kill-leader", "stop-database",
+    "kill-database", "wipe-state", "slow-network", "disk-full",
 }  # fmt: skip
 PLAN = ChaosPlan(
     seed=7, minutes=0.5, faults=("kill-worker", "disk-full"), guarantee="exactly-once", database=SQLITE, nodes=1,
@@ -71,7 +71,19 @@ class TestWhichFaultsRunTogether:
 
 
 def report(*violations: Kind) -> Report:
-    names = ("leads", "sent", "ok", "fail", "info", "repeats", "captured", "accepted", "rows", "dead letters")
+    names = (
+        "leads",
+        "sent",
+        "ok",
+        "fail",
+        "info",
+        "repeats",
+        "captured",
+        "accepted",
+        "rows",
+        "dead letters",
+        "spooled",
+    )
     verdict = Verdict({name: 1000 + place for place, name in enumerate(names)})
     for kind in violations:
         verdict.add(kind, "lead 17 (x)")

@@ -101,7 +101,7 @@ class TestARunInWhichAllIsWell:
         assert verdict.is_clean, verdict.examples
         assert verdict.counts == {
             "leads": 240, "sent": 240, "ok": 240, "fail": 0, "info": 0, "repeats": 0, "captured": 240, "accepted": 240,
-            "rows": 239, "dead letters": 1,
+            "rows": 239, "dead letters": 1, "spooled": 0,
         }  # fmt: skip
 
     def test_repeats_retries_and_repeated_letters_are_no_violations(self) -> None:
@@ -114,6 +114,17 @@ class TestARunInWhichAllIsWell:
         verdict = run.check()
         assert verdict.is_clean
         assert (verdict.counts["repeats"], verdict.counts["dead letters"]) == (3, 1)
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_what_was_spooled_must_be_there_as_everything_that_was_answered_202(self, is_there: bool) -> None:
+        run = Run()
+        run.history = [event for event in run.history if event.number != 5]
+        run.history += [Event(5, 0.0, Outcome.SENT), Event(5, 0.1, Outcome.OK)]
+        if not is_there:
+            run.rows.pop(5)
+        verdict = run.check()
+        assert verdict.counts["spooled"] == 1
+        assert (Kind.LOST in verdict.violations) is not is_there
 
     @pytest.mark.parametrize("is_there", [True, False])
     def test_an_answer_that_never_came_allows_both(self, is_there: bool) -> None:

@@ -11,8 +11,8 @@ from aiokafka.structs import ConsumerRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dead_letters import ID_CONFLICT, INVALID
-from pipeline.dedupe import Decision, Seen, decide
+from pipeline.dead_letters import ID_CONFLICT, INVALID, SPAM
+from pipeline.dedupe import SUSPECT, Decision, Seen, decide
 from tests.unit.engine import record
 
 WINDOW_MS = 1000
@@ -101,6 +101,21 @@ def test_other_content_under_the_same_id_is_a_conflict_and_never_dropped() -> No
     assert "Grace" not in decision.rejected[0].detail
     assert (decision.forward, decision.duplicates) == ([], 0)
     assert (entry(decision.learned).offset, entry(decision.learned).conflicts) == (5, 1)
+
+
+def test_what_is_suspect_is_spam_and_burns_no_id() -> None:
+    suspect = captured(5)
+    suspect.headers = ((SUSPECT, b"honeypot"),)
+    decision = run(suspect, lead := captured(6, email="eve@example.com"))
+    assert (reasons(decision), decision.rejected[0].detail) == ([(5, SPAM)], "honeypot")
+    assert decision.forward == [lead]
+    assert entry(decision.learned).offset == 6
+
+
+def test_other_headers_make_nothing_suspect() -> None:
+    lead = captured(5)
+    lead.headers = (("trace", b"1"), (SUSPECT, None), (SUSPECT, b""))
+    assert run(lead).forward == [lead]
 
 
 def test_a_conflict_within_the_batch() -> None:

@@ -134,6 +134,15 @@ class TestTheSame:
         assert topic.puts == 1
         assert (expected[0], expected[1]["Retry-After"]) == (503, "5")
 
+    async def test_spooled(self, client: Client, topic: Counting) -> None:
+        topic.spooled = {"m1"}
+        expected = await (await connect(client)).ask(request(lead()))
+        peer = await known(client, topic)
+        assert await peer.ask(request(lead())) == expected
+        assert topic.puts == 1
+        assert expected[0] == 202
+        assert expected[2]["spooled"] is True
+
     async def test_a_bug_is_not_swallowed(
         self, client: Client, topic: Counting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -146,6 +155,24 @@ class TestTheSame:
         assert (await peer.ask(request(lead())))[0] == 500
         assert topic.puts == 1
         assert "RuntimeError: bug" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["a*0*", "a*0*; b=c", "a*", "=b", 'a="', "a=\x80", "a*0*=b"])
+async def test_a_media_type_that_is_none(client: Client, kind: str) -> None:
+    """For some the parser of the standard library raises, and aiohttp answered 500."""
+    peer = await connect(client)
+    asked = request(lead()).replace(b"application/json", f"application/json; {kind}".encode("latin-1"))
+    assert (await peer.ask(asked))[0] == 415
+    assert (await peer.ask(request(lead())))[0] == 202
+
+
+async def test_a_media_type_with_thousands_of_parameters_is_none(client: Client, topic: Counting) -> None:
+    """aiohttp takes a second to find them all, before any limit of ours."""
+    peer = await connect(client)
+    many = b"application/json" + b";a=b" * 9
+    assert (await peer.ask(request(lead()).replace(b"application/json", many)))[0] == 415
+    few = b"application/json" + b";a=b" * 8
+    assert (await peer.ask(request(lead()).replace(b"application/json", few)))[0] == 202
 
 
 class TestAnotherRequest:

@@ -64,3 +64,14 @@ async def test_a_broken_connection_ends_it() -> None:
     load = Load(list(requests(LEADS, 5)), warm_up=0)
     load.failed("a connection was lost")
     assert (await load.done).flaws == ["a connection was lost"]
+
+
+async def test_what_is_refused_is_sent_again_and_counted() -> None:
+    given = list(requests(LEADS, 25))
+    load = Load(given, warm_up=0, pause_s=0.1)
+    assert load.is_refused(receipt(25, status=503))
+    assert not load.is_refused(receipt(25))
+    load.answered(receipt(25), 25, 0.0)
+    report = await load.done
+    assert (report.accepted, report.refused, report.flaws) == (25, 1, [])
+    assert not Load(given, warm_up=0).is_refused(receipt(25, status=503))

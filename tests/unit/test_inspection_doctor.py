@@ -17,6 +17,7 @@ from pipeline.inspection.errors import Unavailable
 from pipeline.inspection.findings import Finding, Level, ok, problem, skipped, warning, worst
 from pipeline.inspection.judgement import TopicState, as_they_should_be, clock, one_dedupes, safe, topic_state
 from pipeline.settings import Settings
+from pipeline.spool import SpoolWriter, spool_path
 
 SETTINGS = Settings.from_env({})
 SPECS = {spec.name: topics.configs(SETTINGS, spec) for spec in topics.specs(SETTINGS)}
@@ -231,3 +232,16 @@ def test_two_apps_that_dedupe_are_told() -> None:
     assert (found.level, found.check) == (Level.WARNING, "apps")
     assert found.found.startswith("leads, other all read lead-captured")
     assert "LEADS_AGENTS=crm_sink" in found.advice
+
+
+async def test_leads_that_wait_in_the_spool_are_told(tmp_path: Path) -> None:
+    settings = Settings.from_env({"LEADS_DATA_DIR": str(tmp_path)})
+    assert machine.spool(settings).level is Level.OK
+    told = asyncio.get_running_loop().create_future()
+    SpoolWriter(spool_path(tmp_path), max_bytes=1 << 30).put(b"default/m1", b"jane@example.com", (), told.set_result)
+    assert await told is None
+    finding = machine.spool(settings)
+    assert finding.level is Level.WARNING
+    assert finding.found.startswith(f"1 lead waits in {tmp_path}")
+    spool_path(tmp_path).write_bytes(b"no database" * 1000)
+    assert machine.spool(settings).level is Level.PROBLEM

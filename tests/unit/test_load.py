@@ -32,6 +32,12 @@ class TestAnAnswer:
     def test_202_is_ok_where_the_receipt_says(self) -> None:
         assert answered(202, json.dumps(RECEIPT).encode(), [5], 1.0) == [Event(5, 1.0, Outcome.OK, 3, 9)]
 
+    def test_202_is_ok_where_it_is_spooled(self) -> None:
+        spooled = {"message_id": "x", "tenant": "default", "spooled": True, "status_url": "/"}
+        assert answered(202, json.dumps(spooled).encode(), [5], 1.0) == [Event(5, 1.0, Outcome.OK)]
+        body = json.dumps({"results": [RECEIPT, spooled]}).encode()
+        assert answered(202, body, [5, 6], 1.0) == [Event(5, 1.0, Outcome.OK, 3, 9), Event(6, 1.0, Outcome.OK)]
+
     def test_202_of_an_array_says_it_of_each(self) -> None:
         body = {"results": [RECEIPT, {"status": 503}, {"status": 400}]}
         found = answered(202, json.dumps(body).encode(), [5, 6, 7], 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any
@@ -12,7 +13,10 @@ import pytest
 from aiohttp import web
 from jinja2 import UndefinedError
 
-from pipeline.web.form import CONTROLS, Field, FormView
+from pipeline.web.form import Field, FormView, form_page, received_page
+from pipeline.web.forms import FieldSpec, FormSpec
+from pipeline.web.forms_file import BUILT_IN
+from pipeline.web.look import form_look
 from pipeline.web.pages import Link, page, problem_page
 from pipeline.web.problems import Problem
 from tests.page_reader import Page
@@ -37,9 +41,22 @@ def read(response: web.Response) -> Page:
     return Page(response.body.decode())
 
 
-hostile_form = FormView(
-    {one.name: Field(one, HOSTILE, HOSTILE) for one in CONTROLS}, ((HOSTILE, HOSTILE),), error=HOSTILE
+HOSTILE_LINE = HOSTILE[:150].replace("\udcff", "")
+hostile_spec = FormSpec(
+    name="contact", title=HOSTILE_LINE, intro=HOSTILE_LINE, button=HOSTILE_LINE, thanks=HOSTILE_LINE, note=HOSTILE_LINE,
+    note_url="/a", fields=(
+        *(FieldSpec(name=name, label=HOSTILE_LINE, hint=HOSTILE_LINE) for name in ("email", "phone", "x")),
+        FieldSpec(name="topic", label=HOSTILE_LINE, type="select", options=(HOSTILE_LINE,)),
+        FieldSpec(name="ok", label=HOSTILE_LINE, type="checkbox"),
+        FieldSpec(name="text", label=HOSTILE_LINE, type="textarea"),
+    ),
 )  # fmt: skip
+hostile_form = FormView(
+    hostile_spec, HOSTILE, tuple(Field(one, HOSTILE, HOSTILE) for one in hostile_spec.fields), ((HOSTILE, HOSTILE),),
+    error=HOSTILE,
+)  # fmt: skip
+of_form = {"look": form_look(hostile_spec), "spec": hostile_spec, "picture": None}
+CONTACT = BUILT_IN["contact"]
 hostile_row = {"partition": HOSTILE, "owner": HOSTILE, "state": HOSTILE, "changelog_offset": HOSTILE}
 PAGES = {
     **{f"receipt {state}": receipt(state) for state in STATES},
@@ -56,8 +73,13 @@ PAGES = {
         for state in STATES
     },
     "problem": problem_page(Problem(404, "Not found", "There is no such thing.")),
-    "problem, hostile": problem_page(Problem(400, HOSTILE, HOSTILE), form=hostile_form),
-    "form, hostile": page("form", form=hostile_form),
+    "problem, hostile": problem_page(Problem(400, HOSTILE, HOSTILE)),
+    "form": form_page(CONTACT),
+    "form, hostile": page("form", form=hostile_form, problem=None, **of_form),
+    "form, hostile again": page("form", form=hostile_form, problem={"heading": HOSTILE, "text": HOSTILE}, **of_form),
+    "form, locked": page("form", form=replace(hostile_form, locked=True), problem=None, **of_form),
+    "received": received_page(CONTACT, None),
+    "received, hostile": page("received", reference=HOSTILE, **of_form),
     "no tables": page("tables", tables=[]),
     "tables": page("tables", tables=[{"name": "seen", "entries_url": "/tables/seen", "partitions": [partition(0)]}]),
     "tables, hostile": page(
@@ -88,7 +110,8 @@ PAGES = {
 class TestEveryPage:
     def test_it_is_whole_and_nothing_in_it_is_markup(self, name: str) -> None:
         found = read(PAGES[name])
-        assert not {"script", "img", "iframe", "object"} & set(found.tags)
+        is_form, has_picture = name.startswith("form"), name in ("form", "received")
+        assert [found.tags.count(tag) for tag in ("script", "img", "iframe")] == [is_form, has_picture, False]
         assert found.tags.count("h1") == 1
         assert found.tags.count("title") == 1
         assert "49" not in found.text
@@ -101,10 +124,12 @@ class TestEveryPage:
         default, styles, images, *others = response.headers["Content-Security-Policy"].split("; ")
         assert default == "default-src 'none'"
         assert styles == f"style-src 'sha256-{allowed}'"
-        assert images == "img-src data:"
-        embeddable = name.startswith(("receipt", "problem", "form"))
-        frames = [] if embeddable else ["frame-ancestors 'none'"]
-        assert others == ["form-action 'self'", "base-uri 'none'", *frames]
+        of_forms = ["script-src 'self'", "connect-src 'self'", "frame-ancestors 'self'"]
+        is_form = name.startswith(("form", "received"))
+        assert images == ("img-src 'self' data:" if is_form else "img-src data:")
+        embeddable = name.startswith(("receipt", "problem"))
+        more = of_forms if is_form else [] if embeddable else ["frame-ancestors 'none'"]
+        assert others == ["form-action 'self'", "base-uri 'none'", *more]
 
     def test_headers(self, name: str) -> None:
         headers = PAGES[name].headers

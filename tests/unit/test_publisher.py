@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,8 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from pipeline.partitioner import partition
-from pipeline.web.capture import Position, Unacknowledged
+from pipeline.spool import Backlog, SpoolWriter, holds, look, spool_path
+from pipeline.web.capture import Position, Spooled, Unacknowledged
 from pipeline.web.publisher import TopicPublisher
 
 PARTITIONS = 4
@@ -24,6 +26,7 @@ class Producer:
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, list[bytes], asyncio.Future[Any]]] = []
+        self.headers: list[Any] = []
         self.metadata = asyncio.Event()
         self.metadata.set()
 
@@ -33,7 +36,8 @@ class Producer:
     async def send_batch(self, builder: BatchBuilder, topic: str, *, partition: int) -> asyncio.Future[Any]:
         assert topic == TOPIC
         await self.metadata.wait()
-        records = MemoryRecords(bytes(builder._build())).next_batch()
+        records = [*MemoryRecords(bytes(builder._build())).next_batch()]
+        self.headers += [record.headers for record in records]
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.sent.append((partition, [record.value for record in records], future))
         return future
@@ -220,3 +224,135 @@ async def test_one_that_cannot_be_told_keeps_no_other_waiting(producer: Producer
     await turns()
     assert told == [Position(0, 101)]
     assert [str(context["exception"]) for context in complaints] == ["a bug"]
+
+
+async def test_headers_go_along(producer: Producer) -> None:
+    one = publisher(producer)
+    told: list[Any] = []
+    one.put(A, b"1", told.append)
+    one.put(A, b"2", told.append, [("suspect", b"too fast")])
+    publishing = asyncio.ensure_future(one.publish([(A, b"3"), (B, b"4")], headers=[("suspect", b"honeypot")]))
+    await turns()
+    assert producer.headers == [[], [("suspect", b"too fast")], [("suspect", b"honeypot")], [("suspect", b"honeypot")]]
+    producer.acknowledge(1, offset=1)
+    producer.acknowledge(0, offset=2)
+    assert await publishing == [Position(0, 4), Position(1, 1)]
+    assert told == [Position(0, 2), Position(0, 3)]
+
+
+class TestWithASpool:
+    """What the broker does not acknowledge is on the disk when that is told."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        return spool_path(tmp_path)
+
+    def spooling(self, producer: Producer | None, path: Path, timeout_s: float, **options: Any) -> TopicPublisher:
+        spool = SpoolWriter(path, **{"max_bytes": 1 << 30, **options})
+        return TopicPublisher(lambda: producer, TOPIC, partitions=PARTITIONS, timeout_s=timeout_s, spool=spool)
+
+    def spooled(self, path: Path) -> list[bytes]:
+        return [lead.value for lead in Backlog(path).read(0)]
+
+    async def test_at_the_deadline_what_is_sent_and_what_waits_behind_it_is_spooled(
+        self, producer: Producer, path: Path
+    ) -> None:
+        one = self.spooling(producer, path, timeout_s=0.02)
+        first = asyncio.ensure_future(one.publish([(A, b"1")], headers=[("suspect", b"x")]))
+        await turns()
+        behind = asyncio.ensure_future(one.publish([(A, b"2"), (A, b"3")]))
+        assert await asyncio.gather(first, behind) == [[Spooled()], [Spooled(), Spooled()]]
+        assert self.spooled(path) == [b"1", b"2", b"3"]
+        assert Backlog(path).read(0)[0].headers == [("suspect", b"x")]
+        assert holds(path, A)
+        assert batches(producer) == [(0, [b"1"])]
+
+    async def test_then_it_is_away_and_the_next_ones_are_spooled_at_once_and_nothing_piles_up(
+        self, producer: Producer, path: Path
+    ) -> None:
+        one = self.spooling(producer, path, timeout_s=60)
+        publishing = asyncio.ensure_future(one.publish([(A, b"1")]))
+        await turns()
+        producer.fail(KafkaTimeoutError())
+        assert await publishing == [Spooled()]
+        assert one.is_away
+        for number in range(20):
+            assert await one.publish([(A, b"%d" % number)]) == [Spooled()]
+        assert look(path).depth == 21
+        assert producer.sent == []
+
+    async def test_nor_does_each_partition_have_to_find_out(self, producer: Producer, path: Path) -> None:
+        one = self.spooling(producer, path, timeout_s=60)
+        both = [asyncio.ensure_future(one.publish([(key, b"1")])) for key in (A, B)]
+        await turns()
+        producer.fail(KafkaTimeoutError())
+        assert await asyncio.gather(*both) == [[Spooled()], [Spooled()]]
+
+    async def test_a_partition_is_not_away_while_another_one_is_acknowledged(
+        self, producer: Producer, path: Path
+    ) -> None:
+        one = self.spooling(producer, path, timeout_s=60)
+        both = [asyncio.ensure_future(one.publish([(key, b"1")])) for key in (A, B)]
+        await turns()
+        producer.acknowledge(1, offset=3)
+        producer.fail(KafkaTimeoutError())
+        assert await asyncio.gather(*both) == [[Spooled()], [Position(1, 3)]]
+        other = asyncio.ensure_future(one.publish([(B, b"2")]))
+        await turns()
+        producer.acknowledge(offset=4)
+        assert await other == [Position(1, 4)]
+
+    async def test_when_it_is_back_leads_go_to_the_broker_again(self, producer: Producer, path: Path) -> None:
+        one = self.spooling(producer, path, timeout_s=60)
+        both = [asyncio.ensure_future(one.publish([(key, b"1")])) for key in (A, B)]
+        await turns()
+        for _ in both:
+            producer.fail(KafkaTimeoutError())
+        assert await asyncio.gather(*both) == [[Spooled()], [Spooled()]]
+        for number in (0, 2, 3):
+            one.returned(number)
+        assert one.is_away
+        again = asyncio.ensure_future(one.publish([(A, b"2")]))
+        await turns()
+        assert batches(producer) == [(0, [b"2"])]
+        producer.acknowledge(offset=9)
+        assert await again == [Position(0, 9)]
+        assert await one.publish([(B, b"3")]) == [Spooled()]
+        one.returned()
+        assert not one.is_away
+
+    async def test_a_batch_that_hangs_is_the_only_one(self, producer: Producer, path: Path) -> None:
+        one = self.spooling(producer, path, timeout_s=0.02)
+        for number in range(3):
+            assert await one.publish([(A, b"%d" % number)]) == [Spooled()]
+            one.returned()  # too early
+        assert batches(producer) == [(0, [b"0"])]
+        producer.acknowledge()  # after all: it is told to nobody
+        assert self.spooled(path) == [b"0", b"1", b"2"]
+
+    async def test_a_disk_that_hangs(self, producer: Producer, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("pipeline.web.publisher.SPOOL_MAX_S", 0.02)
+        one = self.spooling(producer, path, timeout_s=0.02)
+        monkeypatch.setattr(SpoolWriter, "put", lambda *_: None)
+        [outcome] = await one.publish([(A, b"1")])
+        assert isinstance(outcome, Unacknowledged)
+        assert "the disk does not answer" in str(outcome)
+
+    async def test_a_spool_that_is_full(self, producer: Producer, path: Path) -> None:
+        one = self.spooling(producer, path, timeout_s=0.02, max_bytes=4096)
+        [outcome] = await one.publish([(A, bytes(5000))])
+        assert isinstance(outcome, Unacknowledged)
+        assert "full" in str(outcome)
+
+    async def test_a_bug_is_not_spooled(self, producer: Producer, path: Path) -> None:
+        one = self.spooling(producer, path, timeout_s=60)
+        publishing = asyncio.ensure_future(one.publish([(A, b"1")]))
+        await turns()
+        producer.fail(ZeroDivisionError())
+        with pytest.raises(ZeroDivisionError):
+            await publishing
+        assert not path.exists()
+        assert not one.is_away
+
+    async def test_a_worker_that_is_starting(self, path: Path) -> None:
+        assert await self.spooling(None, path, timeout_s=60).publish([(A, b"1"), (B, b"2")]) == [Spooled(), Spooled()]

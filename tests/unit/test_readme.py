@@ -26,7 +26,7 @@ def shown(name: str, default: Any) -> Any:
         return lambda text: text == ("on" if default else "off")
     if isinstance(default, float):
         return lambda text: float(text) == default
-    if default in ("", None) or name == "replication":  # what follows from others when it is unset
+    if default in ("", None, ()) or name == "replication":  # what follows from others when it is unset
         return lambda text: text == ""
     return lambda text: text == str(default)
 

@@ -67,10 +67,11 @@ class TestSending:
         assert await send("-", "--url", f"{worker.url}leads", stdin=content) == Done(0, SUMMARY, "")
         assert len(worker.accepted) == 1000
 
-    async def test_the_first_worker_of_this_machine(self, worker: Worker) -> None:
+    async def test_a_worker_of_this_machine(self, worker: Worker) -> None:
         port = worker.url.rstrip("/").rpartition(":")[2]
-        assert (await send("-", stdin=GOOD, env={"LEADS_WEB_PORT": port})).status == 0
-        assert worker.accepted == ["a"]
+        for env in ({"LEADS_CAPTURE_PORT": port}, {"LEADS_CAPTURE_PORT": "off", "LEADS_WEB_PORT": port}):
+            assert (await send("-", stdin=GOOD, env=env)).status == 0
+        assert worker.accepted == ["a", "a"]
 
     async def test_twice_gives_the_same_ids(self, worker: Worker, tmp_path: Path) -> None:
         path = tmp_path / "export.csv.gz"

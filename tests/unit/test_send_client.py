@@ -207,10 +207,16 @@ class TestAnswers:
         assert f"{worker.url}leads answers {status}" in str(error.value)
         assert SECRET not in str(error.value)
 
+    async def test_a_lead_that_is_spooled_is_safe(self, worker: Worker) -> None:
+        results = [{"message_id": f"m{n}", "tenant": "default", "spooled": True} for n in (1, 2)]
+        worker.plays = [answering(202, json.dumps({"results": results}))]
+        assert (await one(worker.url)).verdicts == [Verdict(202), Verdict(202)]
+
     @pytest.mark.parametrize(
         "body",
         [
             "<html>hello",
+            '{"results": [{"message_id": "m1", "tenant": "default", "spooled": false}, {"status": 503}]}',
             "",
             "[" * 100_000,
             "null",

@@ -220,3 +220,22 @@ def test_the_embedded_broker_is_alone() -> None:
 
 def test_a_given_crm_is_taken() -> None:
     assert Settings(sink_url="postgresql://h/db").crm_url == "postgresql://h/db"
+
+
+def test_a_proxy_on_this_machine_needs_a_token() -> None:
+    proxies = {"LEADS_TRUSTED_PROXIES": "10.0.0.0/8, 127.0.0.1"}
+    with pytest.raises(BadSetting, match=r"names this machine.* set LEADS_OPS_TOKEN"):
+        Settings.from_env(proxies)
+    assert len(Settings.from_env({**proxies, "LEADS_OPS_TOKEN": "x" * 16}).trusted_proxies) == 2
+    assert Settings.from_env({"LEADS_TRUSTED_PROXIES": "10.0.0.7"}).ops_token == ""
+
+
+def test_a_token_is_long_and_may_be_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("0123456789abcdef\n")
+    assert Settings.from_env({"LEADS_OPS_TOKEN_FILE": str(file)}).ops_token == "0123456789abcdef"
+    file.write_text("short")
+    for given in ({"LEADS_OPS_TOKEN_FILE": str(file)}, {"LEADS_OPS_TOKEN": "se cret"}):
+        with pytest.raises(BadSetting) as refused:
+            Settings.from_env(given)
+        assert "se cret" not in str(refused.value)

@@ -65,7 +65,7 @@ def web(statuses: list[int]) -> Iterator[HTTPServer]:
 
 def test_the_block_tells_where_everything_is() -> None:
     text = block(Settings(), [slot(1), slot(2, 6067)], "kafka://127.0.0.1:9092")
-    assert "http://127.0.0.1:6066/leads" in text
+    assert "http://127.0.0.1:6065/leads" in text
     assert "http://127.0.0.1:6066/tables" in text
     assert "sqlite:///var/crm.sqlite3" in text
     assert "kafka://127.0.0.1:9092 (embedded: survives killed processes, not power loss)" in text
@@ -81,7 +81,8 @@ def test_the_block_claims_nothing_of_a_broker_of_ones_own() -> None:
     "bind,host", [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("10.0.0.7", "10.0.0.7")]
 )
 def test_the_block_names_an_address_that_can_be_called(bind: str, host: str) -> None:
-    assert f"http://{host}:6066/leads" in block(Settings(web_bind=bind), [slot(1)], None)
+    assert f"http://{host}:6065/leads" in block(Settings(web_bind=bind), [slot(1)], None)
+    assert f"http://{host}:6066/leads" in block(Settings(web_bind=bind, capture_port=0), [slot(1)], None)
 
 
 @pytest.mark.parametrize(

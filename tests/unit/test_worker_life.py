@@ -12,6 +12,7 @@ from typing import Any
 
 import faust
 import pytest
+from aiohttp import web
 from faust.tables.recovery import Recovery
 from mode import Service
 
@@ -145,3 +146,12 @@ class TestChangelogsThatEndInAMarker:
             assert recovery._count(consumer, {P0: 10}) > 0
             checkpoints.ack(batch)
         assert recovery._count(consumer, {P0: 10}) == 0
+
+
+def test_every_middleware_is_passed_through_once() -> None:
+    """Faust asks for the endpoints three times at a start."""
+    served = web.Application()
+    worker: Any = SimpleNamespace(_has_endpoints=False, middlewares=[lambda: None], routes=[], web_runner=None)
+    for _ in range(3):
+        BatchApp.on_webserver_init(worker, SimpleNamespace(web_app=served))
+    assert len(served.middlewares) == 1

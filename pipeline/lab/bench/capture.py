@@ -14,11 +14,17 @@ from pipeline.lab.program import LabError, Program
 from pipeline.lab.worker import Worker
 from pipeline.lab.workload import Workload
 from pipeline.topics import CAPTURED
+from pipeline.web.bounds import BUSY_RETRY_AFTER_S
 
-__all__ = ["ARRAYS", "SINGLE", "capture"]
+__all__ = ["ARRAYS", "SINGLE", "capture", "ready"]
 
 SINGLE = "one lead a request, 64 connections"
 ARRAYS = "arrays of 100 leads, 16 connections"
+OVERLOAD = "one lead a request, 2,560 connections"
+#: Five times as many requests at a time as a worker takes on (LEADS_CAPTURE_MAX_REQUESTS).
+OVERLOAD_CONNECTIONS = 5 * 512
+#: As the answer says.
+OVERLOAD_PAUSE_S = float(BUSY_RETRY_AFTER_S)
 
 POLL_S = 0.1
 #: A worker is ready, and a load done, long before; reached only when something hangs.
@@ -33,6 +39,8 @@ class _Shape:
     leads: int
     per_request: int
     connections: int
+    #: After which a request that was refused is sent again; 0: none is.
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ async def capture(at: Installation) -> Benchmark:
     shapes = {
         SINGLE: _Shape(at.sizes.capture_single, 1, 64),
         ARRAYS: _Shape(at.sizes.capture_arrays, 100, 16),
+        OVERLOAD: _Shape(at.sizes.capture_single, 1, OVERLOAD_CONNECTIONS, OVERLOAD_PAUSE_S),
     }
     measured = []
     for number, contender in enumerate(there_and_back(list(shapes), at.sizes.rounds), 1):
@@ -59,7 +68,9 @@ async def capture(at: Installation) -> Benchmark:
 
 
 def _figures(measured: Sequence[_Measured]) -> list[Figure]:
-    single, arrays = ([one.load for one in measured if one.contender == name] for name in (SINGLE, ARRAYS))
+    single, arrays, overload = (
+        [one.load for one in measured if one.contender == name] for name in (SINGLE, ARRAYS, OVERLOAD)
+    )
     return [
         Figure(name="single leads", unit="leads/s", values=[_rate(one) for one in single], at_least=8_000),
         Figure(name="single leads, answered, p50", unit="ms", values=[one.p50_ms for one in single]),
@@ -67,6 +78,9 @@ def _figures(measured: Sequence[_Measured]) -> list[Figure]:
         Figure(name="single leads, answered, worst", unit="ms", values=[one.worst_ms for one in single]),
         Figure(name="arrays", unit="leads/s", values=[_rate(one) for one in arrays], at_least=50_000),
         Figure(name="arrays, answered, p99", unit="ms", values=[one.p99_ms for one in arrays]),
+        Figure(name="overload, refused for each lead taken", unit="", values=[_refused(one) for one in overload]),
+        Figure(name="overload, taken, p50", unit="ms", values=[one.p50_ms for one in overload]),
+        Figure(name="overload, taken, p99", unit="ms", values=[one.p99_ms for one in overload], at_most=250),
         Figure(name="load generator, single leads", unit="CPU s/100k", values=[_cpu_s_per_100k(one) for one in single]),
         Figure(name="load generator, peak RSS", unit="MiB", values=[one.peak_rss_mib for one in single]),
     ]
@@ -76,7 +90,7 @@ async def _measure(at: Installation, contender: str, shape: _Shape, name: str) -
     leads = replace(at.leads, count=shape.leads)
     await at.emptied("none", CAPTURED)
     with at.ours(name, "none", "leads") as worker:
-        await _ready(worker)
+        await ready(worker)
         cpu_s = worker.cpu_s
         load = await _load(at, worker, leads, shape, name)
         cpu_s = worker.cpu_s - cpu_s
@@ -95,7 +109,8 @@ async def _measure(at: Installation, contender: str, shape: _Shape, name: str) -
     return _Measured(contender, load, run)
 
 
-async def _ready(worker: Worker) -> None:
+async def ready(worker: Worker) -> None:
+    """Wait until it is."""
     async with asyncio.timeout(READY_MAX_S):
         while not worker.is_ready:
             worker.check()
@@ -111,6 +126,7 @@ async def _load(at: Installation, worker: Worker, leads: Workload, shape: _Shape
         "LAB_PER_REQUEST": str(shape.per_request),
         "LAB_CONNECTIONS": str(shape.connections),
         "LAB_WARM_UP": str(int(WARM_UP * leads.count / shape.per_request)),
+        "LAB_PAUSE_S": str(shape.pause_s),
         "LAB_PORT": str(worker.port),
         "LAB_REPORT": str(report),
     }
@@ -138,6 +154,10 @@ async def _require_exact(at: Installation, leads: Workload, load: LoadReport) ->
 
 def _rate(load: LoadReport) -> float:
     return load.timed / load.seconds
+
+
+def _refused(load: LoadReport) -> float:
+    return load.refused / load.accepted
 
 
 def _cpu_s_per_100k(load: LoadReport) -> float:

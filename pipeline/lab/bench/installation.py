@@ -134,6 +134,7 @@ class Installation:
             "LEADS_BROKER_URL": self.broker_url,
             "LEADS_REPLICATION": "1",
             "LEADS_DATA_DIR": str(self.directory / name),
+            "LEADS_CAPTURE_PORT": "off",
             "LEADS_AGENTS": agents,
             "LEADS_APP_ID": app_id,
         }

@@ -17,6 +17,7 @@ from pipeline.lab.bench.flow import dedupe, path
 from pipeline.lab.bench.growth import growth
 from pipeline.lab.bench.installation import Installation
 from pipeline.lab.bench.latency import latency
+from pipeline.lab.bench.page import page
 from pipeline.lab.bench.postgresql import postgresql
 from pipeline.lab.bench.recovery import recovery
 from pipeline.lab.bench.report import Report
@@ -39,6 +40,7 @@ BENCHMARKS: Mapping[str, Callable[[Installation], Awaitable[Benchmark]]] = {
     "growth": growth,
     "scaleout": scaleout,
     "capture": capture,
+    "page": page,
     "latency": latency,
     "failover": failover,
 }
