@@ -129,7 +129,8 @@ class Held:
         self._load.size_bytes -= self._size_bytes
         if self._owner is not None:
             self._load.bytes_of[self._owner] -= self._size_bytes
-            self._load.bytes_of += Counter()  # forgets whoever holds nothing
+            if not self._load.bytes_of[self._owner]:
+                del self._load.bytes_of[self._owner]
 
 
 class RateLimit:
@@ -151,12 +152,7 @@ class RateLimit:
         Raises:
             Problem: 429.
         """
-        if not self._limits(address):
-            return
-        left = self._refilled(network(address), self._now())
-        if left < 1:
-            raise too_many(ceil((1 - left) / self._per_s))
-        self.charge(address, 1)
+        self._spend(address, 1, left_min=1)
 
     def charge(self, address: Address | None, count: int) -> None:
         """Charge it with `count` leads, which it was let in with.
@@ -164,11 +160,14 @@ class RateLimit:
         Raises:
             Problem: 429, it is in debt: others came in beside it.
         """
+        self._spend(address, count, left_min=0)
+
+    def _spend(self, address: Address | None, count: int, *, left_min: int) -> None:
         if not self._limits(address):
             return
         name, now_s = network(address), self._now()
         left = self._refilled(name, now_s)
-        if left < 0:
+        if left < left_min:
             raise too_many(ceil((1 - left) / self._per_s))
         self._left[name] = left - count, now_s
         self._left.move_to_end(name)
