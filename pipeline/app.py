@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 import warnings
-from itertools import count
 
 from aiokafka.errors import KafkaError
 from faust.auth import Credentials, SASLCredentials, SSLCredentials
@@ -14,7 +14,7 @@ from faust.exceptions import AlreadyConfiguredWarning
 
 from pipeline import topics
 from pipeline.batches import Batch, BatchApp, Fatal, Refused
-from pipeline.cluster_note import WrongCluster, require_cluster
+from pipeline.cluster_note import WrongCluster, noted_cluster, require_cluster
 from pipeline.connection import connect
 from pipeline.dead_letters import BUG, dead_letter, traceback_text
 from pipeline.kafka import CannotConnect, tls_context
@@ -42,6 +42,8 @@ PRODUCE_TIMEOUT_S = 5.0
 #: Faust's default.
 REQUEST_TIMEOUT_S = 90.0
 BROKER_RETRY_S = 0.5
+#: How long a worker that starts lets those wait who send leads: longer than a broker that is there takes to answer.
+CAPTURE_AFTER_S = 1.0
 #: Modules whose lines below a warning only say that a service starts or stops.
 SERVICES = (
     *(f"pipeline.batches.{name}" for name in ("app", "fetch", "table", "watched")),
@@ -114,17 +116,34 @@ async def _before_start() -> None:
 
 
 async def _wait_for_broker() -> None:
+    """Until a broker answers. A worker that knows which cluster it waits for captures meanwhile, into the spool, and
+    waits for as long as it takes.
+    """
+    app.cluster_id = noted_cluster(settings.data_dir)
+    captures = app.cluster_id is not None and settings.spool_max_bytes > 0
+    agreed = asyncio.ensure_future(_agree_with_broker(None if captures else settings.broker_wait_s))
+    if captures:
+        await asyncio.wait([agreed], timeout=CAPTURE_AFTER_S)
+        if not agreed.done():
+            logger.warning("Until the broker answers leads go to the spool")
+            await app.serve_early()
+    await agreed
+
+
+async def _agree_with_broker(wait_s: float | None) -> None:
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + settings.broker_wait_s
-    for attempt in count():
+    deadline_s = math.inf if wait_s is None else loop.time() + wait_s
+    said = set[str]()
+    while True:
         try:
-            await _agree_with_broker()
-            break
+            await _ask_broker()
+            return
         except CannotConnect as error:
-            if error.is_final or loop.time() > deadline:
+            if error.is_final or loop.time() > deadline_s:
                 raise
-            if attempt == 0:
-                logger.warning("Waiting for the broker at %s", settings.broker_url)
+            if str(error) not in said:
+                logger.warning("Waiting for the broker. %s", error)
+                said.add(str(error))
         await asyncio.sleep(BROKER_RETRY_S)
 
 
@@ -134,9 +153,10 @@ def _modules() -> list[str]:
     return [*(f"agents.{name}" for name in agents), "pipeline.web.routes"]
 
 
-async def _agree_with_broker() -> None:
-    app.cluster_id = await connect(settings)
-    require_cluster(settings.data_dir, app.cluster_id)
+async def _ask_broker() -> None:
+    cluster_id = await connect(settings)
+    require_cluster(settings.data_dir, cluster_id)
+    app.cluster_id = cluster_id
     try:
         await topics.ensure(settings)
     except KafkaError as error:

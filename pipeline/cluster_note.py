@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.slots import unwritable
 
-__all__ = ["WrongCluster", "require_cluster"]
+__all__ = ["WrongCluster", "noted_cluster", "require_cluster"]
 
 
 class WrongCluster(RuntimeError):
@@ -32,7 +32,7 @@ def require_cluster(data_dir: Path, cluster_id: str | None) -> None:
         WrongCluster: it is of another cluster.
         SlotError: it cannot be written.
     """
-    file = data_dir.absolute() / "cluster-id"
+    file = _note_in(data_dir)
     if cluster_id is None:
         return
     try:
@@ -45,6 +45,23 @@ def require_cluster(data_dir: Path, cluster_id: str | None) -> None:
             f"{cluster_id}. Set LEADS_BROKER_URL to the former, or LEADS_DATA_DIR to another directory; or delete "
             f"{file}, and the tables are rebuilt from the new cluster."
         )
+
+
+def noted_cluster(data_dir: Path) -> str | None:
+    """The id of the cluster that `data_dir` is of; None: it is of none yet.
+
+    Raises:
+        SlotError: the note cannot be read.
+    """
+    file = _note_in(data_dir)
+    try:
+        return file.read_text().strip() if file.exists() else None
+    except OSError as error:
+        raise unwritable(file, error) from None
+
+
+def _note_in(data_dir: Path) -> Path:
+    return data_dir.absolute() / "cluster-id"
 
 
 def _noted(file: Path, cluster_id: str) -> str:

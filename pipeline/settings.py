@@ -51,7 +51,10 @@ class Settings:
         EMBEDDED_BROKER_PORT, values.port, "port", "Where the embedded broker listens on 127.0.0.1."
     )
     broker_wait_s: float = _setting(
-        60.0, values.seconds, "seconds", "How long a worker that starts waits for the broker before it ends."
+        60.0,
+        values.seconds,
+        "seconds",
+        "How long a worker that starts waits for the broker before it ends; as long as it takes while it has a spool.",
     )
     broker_tls: bool = _setting(False, values.on_off, "on, off", "Whether to reach the brokers with TLS.")
     broker_ca_file: Path | None = _setting(

@@ -227,6 +227,11 @@ class BatchApp(faust.App):
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         _calm_collector()
 
+    async def serve_early(self) -> None:
+        """Start services and web server now, to be called in `before_start`: they must do without all else."""
+        for service in (*self.services, *self.boot_strategy.web_server()):
+            await service.maybe_start()
+
     async def _stop_consumer(self) -> None:
         _end_process_after(STOP_MAX_S)
         if self._consumer is not None and self._consumer.started:

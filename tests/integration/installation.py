@@ -28,6 +28,7 @@ from pipeline import topics
 from pipeline.embedded import Broker, Extra, free_port
 from pipeline.settings import Settings
 from pipeline.spool import look, spool_path
+from tests.integration import formatted
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTITIONS = 8
@@ -147,6 +148,7 @@ class Installation:
     def __init__(self, directory: Path, *, extra: Extra | None = None, **settings: str) -> None:
         self.directory = directory
         self.broker = Broker(directory / "broker", port=free_port(), extra=extra)
+        self._is_plain = extra is None
         self.base_port = free_port()
         self.workers: list[Worker] = []
         self._settings = {
@@ -160,7 +162,11 @@ class Installation:
         }
 
     def __enter__(self) -> Installation:
+        if self._is_plain:
+            formatted.give(self.broker.data_dir)
         self.broker.start()
+        if self._is_plain:
+            formatted.keep(self.broker.data_dir)
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -136,3 +136,55 @@ def test_workers_that_only_capture_share_a_spool_that_can_be_full_and_go_on_with
         assert "The broker acknowledges again: leads go there" in worker.text()
         assert worker.stop() == 0
     assert "Traceback" not in installation.logs()
+
+
+def captures(installation: Installation, worker: Worker, one: dict[str, Any]) -> None:
+    """Send a lead until the worker answers: 202, from the spool."""
+
+    def answered() -> bool:
+        try:
+            status, receipt = post(worker, one)
+        except OSError:
+            assert worker.process.poll() is None
+            return False
+        assert (status, receipt.get("spooled")) == (202, True)
+        return True
+
+    installation.wait(answered)
+
+
+def test_a_worker_that_starts_while_the_broker_is_away_captures_as_soon_as_it_can(installation: Installation) -> None:
+    first = installation.worker().wait_ready()
+    workers_of = get(first, "/healthz")[1]["workers_of"]
+    before = lead("before")
+    receipt = post(first, before)[1]
+    installation.wait(lambda: get(first, receipt["status_url"])[1]["state"] == "written")
+    first.kill()
+    installation.broker.kill()
+
+    stopped = installation.worker()
+    captures(installation, stopped, lead("one"))
+    assert get(stopped, "/healthz")[1]["workers_of"] == workers_of
+    assert get(stopped, "/leads/default/one")[1]["state"] == "pending"
+    # What the CRM knows can be told; what needs the broker cannot yet.
+    assert get(stopped, receipt["status_url"])[1]["state"] == "written"
+    for path in ("/readyz", "/leads/default/two", "/tables/seen", "/tables/seen/default%2Fone"):
+        assert get(stopped, path)[0] == 503
+    installation.wait(lambda: get(stopped, "/readyz")[1]["spool"]["depth"] == 1)
+    assert request(stopped, "GET", "/")[0] == 200
+    assert stopped.stop() == 0
+
+    killed = installation.worker()
+    captures(installation, killed, lead("two"))
+    killed.kill()
+
+    installation.broker.start()
+    installation.broker.pause()
+    last = installation.worker()
+    captures(installation, last, lead("three"))
+    installation.broker.resume()
+    last.wait_ready()
+    installation.assert_once([before, lead("one"), lead("two"), lead("three")])
+    assert "offset" in post(last, lead("after"))[1]
+    assert last.stop() == 0
+    assert "Traceback" not in installation.logs()

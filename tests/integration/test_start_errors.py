@@ -135,7 +135,7 @@ class TestABrokerThatIsAway:
     ) -> None:
         worker = unstarted.program(*BY_HAND, **away)
         assert worker.refused() == (os.EX_UNAVAILABLE, f"Cannot go on: {self.SENTENCE}")
-        assert warnings(worker) == [f"Waiting for the broker at {NOWHERE}"]
+        assert warnings(worker) == [f"Waiting for the broker. {self.SENTENCE}"]
 
     def test_is_waited_for_by_up(self, unstarted: Installation, away: dict[str, str]) -> None:
         up = unstarted.program(*UP, **away)
