@@ -161,6 +161,8 @@ async def _ask_broker() -> None:
         await topics.ensure(settings)
     except KafkaError as error:
         raise CannotConnect(f"The broker at {settings.broker_url} cannot be used: {error}.") from None
+    except TimeoutError:  # of a node that its client has begun to connect to
+        raise CannotConnect(f"The broker at {settings.broker_url} cannot be used: no answer.") from None
 
 
 def _credentials() -> Credentials | None:

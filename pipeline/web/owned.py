@@ -74,6 +74,8 @@ async def logs_of(app: Any, partition: int, *topics: str) -> dict[str, Log]:
         Problem: 503, it does not answer, or this worker starts or stops.
     """
     tps = frozenset(TP(topic, partition) for topic in topics)
+    if not app.consumer.started:  # its thread would answer when it runs, to nobody any more
+        raise cannot_say("This worker starts or stops.")
     try:
         async with asyncio.timeout(BROKER_TIMEOUT_S):
             logs = await app.consumer._thread.logs(tps)

@@ -14,7 +14,7 @@ import pytest
 from pipeline.spool import holds, look, spool_path
 from pipeline.topics import CAPTURED
 from tests.integration.asking import get, post
-from tests.integration.installation import ROOT, Installation, Worker, key, lead, leads
+from tests.integration.installation import ROOT, Installation, Worker, key, lead, leads, partition
 from tests.integration.test_form import new_form, request
 
 pytestmark = pytest.mark.integration
@@ -170,6 +170,8 @@ def test_a_worker_that_starts_while_the_broker_is_away_captures_as_soon_as_it_ca
     assert get(stopped, receipt["status_url"])[1]["state"] == "written"
     for path in ("/readyz", "/leads/default/two", "/tables/seen", "/tables/seen/default%2Fone"):
         assert get(stopped, path)[0] == 503
+    of_receipt = f"/leads/default/two?partition={partition(key(lead('two')))}&offset=0"
+    assert get(stopped, of_receipt)[1]["detail"] == "This worker starts or stops."
     installation.wait(lambda: get(stopped, "/readyz")[1]["spool"]["depth"] == 1)
     assert request(stopped, "GET", "/")[0] == 200
     assert stopped.stop() == 0

@@ -32,7 +32,7 @@ class Owner:
         for topic in (CAPTURED, ACCEPTED):
             self.checkpoints.start(TP(topic, PARTITION), 5)
         self.epoch = Epoch()
-        self.consumer = SimpleNamespace(epoch=self.epoch, checkpoints=self.checkpoints, _thread=self)
+        self.consumer = SimpleNamespace(epoch=self.epoch, checkpoints=self.checkpoints, started=True, _thread=self)
         self.positions: dict[str, Any] = {ACCEPTED: None}
 
     def is_ours(self, partition: int) -> bool:
@@ -95,6 +95,13 @@ async def test_without_an_answer_nobody_can_say(error: Exception) -> None:
     with pytest.raises(Problem) as problem:
         await owner.owned().logs(CAPTURED)
     assert problem.value.status == 503
+
+
+async def test_of_a_consumer_that_has_not_started_nothing_is_asked() -> None:
+    owner = Owner()
+    owner.consumer.started = False
+    with pytest.raises(Problem, match="starts or stops"):
+        await owner.owned().logs(CAPTURED)
 
 
 async def test_a_consumer_whose_thread_has_ended_says_so() -> None:
