@@ -122,12 +122,17 @@ async def _wait_for_broker() -> None:
     app.cluster_id = noted_cluster(settings.data_dir)
     captures = app.cluster_id is not None and settings.spool_max_bytes > 0
     agreed = asyncio.ensure_future(_agree_with_broker(None if captures else settings.broker_wait_s))
-    if captures:
-        await asyncio.wait([agreed], timeout=CAPTURE_AFTER_S)
-        if not agreed.done():
-            logger.warning("Until the broker answers leads go to the spool")
-            await app.serve_early()
-    await agreed
+    # What it raises is raised below, or nobody wants to know: the worker is stopped.
+    agreed.add_done_callback(lambda task: task.cancelled() or task.exception())
+    try:
+        if captures:
+            await asyncio.wait([agreed], timeout=CAPTURE_AFTER_S)
+            if not agreed.done():
+                logger.warning("Until the broker answers leads go to the spool")
+                await app.serve_early()
+        await agreed
+    finally:
+        agreed.cancel()
 
 
 async def _agree_with_broker(wait_s: float | None) -> None:
