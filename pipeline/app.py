@@ -121,7 +121,7 @@ async def _wait_for_broker() -> None:
     """
     app.cluster_id = noted_cluster(settings.data_dir)
     captures = app.cluster_id is not None and settings.spool_max_bytes > 0
-    agreed = asyncio.ensure_future(_agree_with_broker(None if captures else settings.broker_wait_s))
+    agreed = asyncio.ensure_future(_agree_with_broker(math.inf if captures else settings.broker_wait_s))
     # What it raises is raised below, or nobody wants to know: the worker is stopped.
     agreed.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
@@ -135,9 +135,9 @@ async def _wait_for_broker() -> None:
         agreed.cancel()
 
 
-async def _agree_with_broker(wait_s: float | None) -> None:
+async def _agree_with_broker(wait_s: float) -> None:
     loop = asyncio.get_running_loop()
-    deadline_s = math.inf if wait_s is None else loop.time() + wait_s
+    deadline_s = loop.time() + wait_s
     said = set[str]()
     while True:
         try:

@@ -206,6 +206,7 @@ _STATUS = {
 }
 
 _NAME = _parameter("name", "path")
+_ENTRY_ERRORS = {"400": response("Invalid"), "404": response("Missing"), **_OPERATOR_ERRORS}
 _TABLES = {
     "/tables": _get(
         "tables",
@@ -216,12 +217,7 @@ _TABLES = {
     "/tables/{name}": _get(
         "entries",
         "Entries of a table, for operators",
-        {
-            "200": shown("A page of them.", schema("Entries")),
-            "400": response("Invalid"),
-            "404": response("Missing"),
-            **_OPERATOR_ERRORS,
-        },
+        {"200": shown("A page of them.", schema("Entries")), **_ENTRY_ERRORS},
         _NAME,
         _parameter("limit", "query", type="integer", minimum=1, maximum=1000, default=100),
         _number("partition"),
@@ -231,12 +227,7 @@ _TABLES = {
     "/tables/{name}/{key}": _get(
         "entry",
         "An entry of a table, for operators",
-        {
-            "200": shown("The entry.", schema("Entry")),
-            "400": response("Invalid"),
-            "404": response("Missing"),
-            **_OPERATOR_ERRORS,
-        },
+        {"200": shown("The entry.", schema("Entry")), **_ENTRY_ERRORS},
         _NAME,
         _parameter("key", "path", "Such as acme/m-1; its slash may stand as it is."),
         security=_OPERATORS,

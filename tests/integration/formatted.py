@@ -5,12 +5,11 @@ It is the same for all but for the ids: each broker is of a cluster of its own.
 
 from __future__ import annotations
 
-import base64
 import re
-import uuid
 from pathlib import Path
 
 from pipeline.embedded.config import STORAGE
+from pipeline.embedded.storage import cluster_id
 
 _META = "meta.properties"
 _METADATA = "__cluster_metadata-0/00000000000000000000-0000000000.checkpoint"
@@ -31,11 +30,6 @@ def give(data_dir: Path) -> None:
         return
     (storage / _METADATA).parent.mkdir(parents=True)
     (storage / _METADATA).write_bytes(_kept[_METADATA])
-    # Kafka writes this last, and so it is done here.
-    (storage / _META).write_text(_IDS.sub(lambda found: f"{found[1]}={_id()}", _kept[_META].decode()))
-
-
-def _id() -> str:
-    """As Kafka's: no option of a program begins like this."""
-    found = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
-    return _id() if found.startswith("-") else found
+    # Kafka writes this last, and so it is done here. Nobody compares the two ids with each other.
+    fresh = cluster_id(data_dir)
+    (storage / _META).write_text(_IDS.sub(lambda found: f"{found[1]}={fresh}", _kept[_META].decode()))
